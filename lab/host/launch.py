@@ -1,0 +1,279 @@
+"""Boot the virtual host, run one command in it, and end as the command ended.
+
+Called by lab/run, in the tool root.  Nothing here is written to a temporary
+file: whatever kills this process, QEMU dies with it (lab/in-root's PID
+namespace) and nothing stays behind but the log.
+"""
+
+import argparse
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import termios
+import time
+import tty
+
+import complaints
+import initrd
+import machines
+
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BUILD = os.path.join(TOP, "build")
+FIRMWARE = "/usr/share/AAVMF/AAVMF_CODE.no-secboot.fd"
+FIRMWARE_VARIABLES = "/usr/share/AAVMF/AAVMF_VARS.fd"
+
+# A kernel, and the tree its selftests are built from.
+KERNELS = {"stock": "stock", "patched": "patched", "debug": "patched", "lts": "patched"}
+
+EXIT_USAGE = 2
+EXIT_COMPLAINT = 70
+EXIT_LAB = 71  # the lab itself failed: no kernel, QEMU did not start, the guest ended early
+EXIT_TIMEOUT = 124
+
+KERNEL_ARGUMENTS = "console=ttyAMA0 loglevel=7 panic=-1 hugepages=64"
+ENVIRONMENT = {
+    "PATH": "/bin:/opt/vfio-selftests",
+    "HOME": "/tmp",
+    "TERM": os.environ.get("TERM", "dumb"),
+}
+
+
+class LabError(Exception):
+    pass
+
+
+def seconds(text):
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError("a positive number of seconds is wanted")
+    return value
+
+
+def parse(words):
+    parser = argparse.ArgumentParser(
+        prog="lab/run",
+        usage="lab/run [OPTION]... -- COMMAND [ARG...]",
+        description="Run COMMAND as root on the virtual host and exit with its status.",
+        epilog=f"exit status: {EXIT_COMPLAINT} the kernel complained, {EXIT_LAB} the lab failed, "
+        f"{EXIT_TIMEOUT} out of time, {EXIT_USAGE} wrong use, 128+N the command died of signal N, else the command's",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--kernel", choices=KERNELS, default="patched")
+    parser.add_argument("--machine", choices=machines.MACHINES, default="smmuv3")
+    parser.add_argument("--share", metavar="DIR", help="appears read-write at /mnt, where COMMAND starts")
+    parser.add_argument("--timeout", metavar="SECONDS", type=seconds, default=1800.0, help="default: %(default)g")
+    parser.add_argument("--icount", action="store_true", help="one CPU whose clock counts instructions")
+    parser.add_argument("--append", metavar="ARGS", default="", help="further kernel arguments")
+    parser.add_argument("--shell", action="store_true", help="give COMMAND this terminal; the default is a shell")
+    options, command = words, []
+    if "--" in words:
+        split = words.index("--")
+        options, command = words[:split], words[split + 1 :]
+    args = parser.parse_args(options)
+    args.command = command
+    if args.shell:
+        args.command = command or ["sh", "-l"]
+        if not (sys.stdin.isatty() and sys.stdout.isatty()):
+            parser.error("--shell wants a terminal on stdin and stdout")
+    elif not command:
+        parser.error("no command: write -- COMMAND [ARG...] at the end, or --shell")
+    return args
+
+
+def strings(words):
+    return b"".join(os.fsencode(word) + b"\0" for word in words)
+
+
+def guest_files(args, machine):
+    """What init reads from /lab, see lab/guest/init.c."""
+    environment = dict(ENVIRONMENT, **machine.devices)
+    environment["VFIO_SELFTESTS_BDF"] = machine.devices["VFIO_IGB_BDFS"].split()[0]
+    environment["LAB_KERNEL"], environment["LAB_MACHINE"] = args.kernel, args.machine
+    if args.shell:
+        size = os.get_terminal_size()
+        environment.update(LAB_TERMINAL="1", LINES=str(size.lines), COLUMNS=str(size.columns), PS1="lab:\\w# ")
+    return {
+        "lab/argv": strings(args.command),
+        "lab/environ": strings(f"{name}={value}" for name, value in environment.items()),
+        "lab/devices": "\n".join(" ".join(machine.devices.values()).split()).encode(),
+    }
+
+
+def memory_file(data):
+    fd = os.memfd_create("initrd")
+    with os.fdopen(os.dup(fd), "wb") as file:
+        file.write(data)
+    return fd
+
+
+class Host:
+    """One QEMU: its ports, its log, and how its life went."""
+
+    def __init__(self, args):
+        self.args = args
+        self.machine = machines.MACHINES[args.machine]
+        self.kernel = os.path.join(BUILD, "kernel", args.kernel, "arch/arm64/boot/Image")
+        if not os.path.exists(self.kernel):
+            raise LabError(f"there is no kernel '{args.kernel}' yet: run 'make kernel KERNEL={args.kernel}'")
+        logs = os.path.join(BUILD, "logs")
+        os.makedirs(logs, exist_ok=True)
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        self.log_fd, self.log = tempfile.mkstemp(
+            prefix=f"{stamp}-{args.kernel}-{args.machine}-", suffix=".log", dir=logs
+        )
+        os.chmod(self.log, 0o644)
+        self.ports = {}
+        self.status = b""
+        self.timed_out = False
+
+    def command_line(self, fds):
+        """fds is filled with what QEMU inherits."""
+        args = self.args
+        base = os.path.join(BUILD, "lab", "initrd.cpio")
+        initrd.build(base)
+        with open(base, "rb") as file:
+            data = file.read() + initrd.archive(guest_files(args, self.machine))
+        image = memory_file(data)
+        fds.append(image)
+
+        line = ["qemu-system-aarch64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
+        line += machines.options(self.machine, memory="4G", cpus=1 if args.icount else 2)
+        line += ["-accel", "tcg" if args.icount else "tcg,thread=multi"]
+        if args.icount:
+            line += ["-icount", "shift=0,sleep=off"]
+        # The variables are thrown away: every run starts from the same firmware.
+        line += ["-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={FIRMWARE}"]
+        line += ["-drive", f"if=pflash,unit=1,format=raw,snapshot=on,file={FIRMWARE_VARIABLES}"]
+        line += ["-kernel", self.kernel, "-initrd", f"/proc/self/fd/{image}"]
+        line += ["-append", " ".join(filter(None, [KERNEL_ARGUMENTS, self.machine.append, args.append]))]
+        line += ["-chardev", f"file,id=console,append=on,path={self.log}", "-serial", "chardev:console"]
+
+        line += ["-device", f"virtio-serial-pci,id=serial,bus=pcie.0,addr={machines.SERIAL},romfile="]
+        names = ["out", "err", "status"]
+        if args.shell:
+            names = ["terminal", "status"]
+        for name in names:
+            ours, qemus = socket.socketpair()
+            self.ports[ours] = name
+            fds.append(qemus.detach())
+            line += ["-chardev", f"socket,id={name},fd={fds[-1]}"]
+            if name == "terminal":
+                line += ["-device", "virtconsole,chardev=terminal,nr=0"]
+            else:
+                number = {"out": 1, "err": 2, "status": 3}[name]
+                line += ["-device", f"virtserialport,chardev={name},nr={number},name=lab.{name}"]
+
+        selftests = os.path.join(BUILD, "selftests", KERNELS[args.kernel])
+        for tag, path, slot, extra in (
+            ("share", args.share and "/mnt", machines.SHARE, ""),
+            ("selftests", os.path.isdir(selftests) and selftests, machines.SELFTESTS, ",readonly=on"),
+        ):
+            if path:
+                line += ["-fsdev", f"local,id={tag},path={path},security_model=none,multidevs=remap{extra}"]
+                line += ["-device", f"virtio-9p-pci,fsdev={tag},mount_tag={tag},bus=pcie.0,addr={slot},romfile="]
+        return line
+
+    def run(self):
+        fds = []
+        try:
+            line = self.command_line(fds)
+            qemu = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=self.log_fd, stderr=self.log_fd, pass_fds=fds)
+        finally:
+            for fd in fds:
+                os.close(fd)
+        try:
+            self.relay(qemu)
+        finally:
+            qemu.kill()
+            self.qemu_status = qemu.wait()
+
+    def relay(self, qemu):
+        """Copy the ports until QEMU closes them all, or time is up."""
+        deadline = time.monotonic() + self.args.timeout
+        with selectors.DefaultSelector() as selector:
+            for port in self.ports:
+                selector.register(port, selectors.EVENT_READ)
+            if self.args.shell:
+                selector.register(sys.stdin, selectors.EVENT_READ)
+            left = len(self.ports)
+            while left:
+                ready = selector.select(max(0, deadline - time.monotonic()))
+                if time.monotonic() >= deadline:
+                    self.timed_out = True
+                    return
+                for key, _ in ready:
+                    if key.fileobj is sys.stdin:
+                        self.type(os.read(0, 4096))
+                        continue
+                    data = key.fileobj.recv(1 << 16)
+                    if not data:
+                        selector.unregister(key.fileobj)
+                        left -= 1
+                    else:
+                        self.receive(self.ports[key.fileobj], data)
+
+    def receive(self, name, data):
+        if name == "status":
+            self.status += data
+            return
+        fd = 2 if name == "err" else 1
+        while data:
+            data = data[os.write(fd, data) :]
+
+    def type(self, data):
+        terminal = next(port for port, name in self.ports.items() if name == "terminal")
+        terminal.sendall(data)
+
+    def verdict(self):
+        """The exit status, and what has to be said about it."""
+        log = os.path.relpath(self.log, TOP)
+        with open(self.log, "rb") as file:
+            console = file.read()
+        complaint = complaints.find(console)
+        words = self.status.decode().split()
+        if complaint:
+            late = " and time ran out" if self.timed_out else ""
+            return EXIT_COMPLAINT, [f"the kernel complained{late}; the console is in {log}", *complaint]
+        if self.timed_out:
+            return EXIT_TIMEOUT, [f"out of time after {self.args.timeout:g} s; the console is in {log}"]
+        if len(words) == 3:
+            _, how, number = words
+            return int(number) + (128 if how == "signal" else 0), []
+        if not console or self.qemu_status:
+            what = f"QEMU ended with status {self.qemu_status}"
+        elif words:
+            what = "the virtual host stopped while the command ran"
+        else:
+            what = "the virtual host stopped before the command ran"
+        tail = console.decode(errors="replace").splitlines()[-complaints.SHOWN :]
+        return EXIT_LAB, [f"{what}; the console is in {log}, and ends:", *tail]
+
+
+def main():
+    # A reader of our output that goes away ends us, and QEMU with us.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    args = parse(sys.argv[1:])
+    try:
+        host = Host(args)
+        if args.shell:
+            saved = termios.tcgetattr(0)
+            tty.setraw(0)
+        try:
+            host.run()
+        finally:
+            if args.shell:
+                termios.tcsetattr(0, termios.TCSADRAIN, saved)
+        status, lines = host.verdict()
+    except (LabError, OSError, subprocess.CalledProcessError) as error:
+        status, lines = EXIT_LAB, [str(error)]
+    for number, line in enumerate(lines):
+        print(f"lab/run: {line}" if not number else f"    {line}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

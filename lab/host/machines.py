@@ -1,0 +1,68 @@
+"""The virtual hosts, as tables: what QEMU is to build, and where it ends up.
+
+A machine is a set of QEMU options and a list of PCIe segments ("root
+complexes").  Every address is given, none is left to QEMU or the firmware's
+mood, so that tests and people can rely on them.
+"""
+
+from dataclasses import dataclass, field
+
+# Devices of the lab itself, on the first root complex: device 1 is the serial
+# ports', 2 and 3 are the two shared directories.
+SERIAL, SHARE, SELFTESTS = "0x1", "0x2", "0x3"
+
+
+@dataclass(frozen=True)
+class RootComplex:
+    """A root bus, behind an IOMMU of its own, with an igb behind a root port."""
+
+    bus: int
+    slot: int  # of the expander on the first root complex; 0: it is the first
+
+
+@dataclass(frozen=True)
+class Machine:
+    what: str
+    board: str
+    cpu: str = "neoverse-n1"
+    smmu: bool = True  # an SMMUv3 for every root complex
+    extra: tuple = ()
+    devices: dict = field(default_factory=dict)  # environment variable: addresses
+    append: str = ""
+
+
+COMPLEXES = (RootComplex(0x00, 0), RootComplex(0x08, 6), RootComplex(0x10, 7))
+IGB_PORT_SLOT = 4  # of the root port on the first complex; slot 0 on the others
+EDU_SLOT = 5
+
+DEVICES = {
+    "VFIO_IGB_BDFS": "0000:01:00.0 0000:09:00.0 0000:11:00.0",
+    "VFIO_EDU_BDF": "0000:00:05.0",
+}
+
+MACHINES = {
+    "smmuv3": Machine(
+        what="GICv3 with ITS, three SMMUv3s, an igb behind each, an edu on the first",
+        board="virt,gic-version=3,its=on",
+        devices=DEVICES,
+    ),
+}
+
+
+def options(machine, memory, cpus):
+    """QEMU's options for the hardware of a machine."""
+    out = ["-M", machine.board, "-cpu", machine.cpu, "-m", memory, "-smp", str(cpus)]
+    for complex_ in COMPLEXES:
+        bus = "pcie.0"
+        port_slot = IGB_PORT_SLOT
+        if complex_.slot:
+            bus = f"pcie.{complex_.bus:x}"
+            port_slot = 0
+            out += ["-device", f"pxb-pcie,id={bus},bus_nr={complex_.bus},bus=pcie.0,addr={complex_.slot:#x}"]
+        if machine.smmu:
+            out += ["-device", f"arm-smmuv3,primary-bus={bus},id=smmu.{complex_.bus:x}"]
+        port = f"port.{complex_.bus:x}"
+        out += ["-device", f"pcie-root-port,id={port},bus={bus},addr={port_slot:#x},chassis={complex_.bus + 1},romfile="]
+        out += ["-device", f"igb,bus={port},romfile="]
+    out += ["-device", f"edu,bus=pcie.0,addr={EDU_SLOT:#x}"]
+    return out + list(machine.extra)
