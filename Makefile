@@ -1,0 +1,45 @@
+# The one entry point; `make` alone lists the targets. Everything made is in build/, nothing is installed but the host packages
+# that lab/root/setup names.
+
+MAKEFLAGS += --no-print-directory --no-builtin-rules
+KERNEL ?= patched
+BASE ?= linux
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.* ## /\1|/p' Makefile | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+
+setup: ## host packages (when root) and the tool root in build/root; MIRROR=URL for another Debian archive
+	@lab/root/setup
+
+versions: setup ## what the tool root was made of
+	@cat build/root/lab-versions
+
+tree: setup base ## unpack a base and apply its patches as commits: build/tree/$(BASE)
+	@lab/in-root python3 lab/tree/tree.py make $(BASE)
+
+export: setup base ## write the commits of build/tree/$(BASE) back to patches/$(BASE)
+	@lab/in-root python3 lab/tree/tree.py export $(BASE)
+
+kernel: setup ## build a kernel: KERNEL=stock, patched (the default) or debug
+	@lab/build kernel $(KERNEL)
+
+selftests: setup ## build the VFIO selftests of stock and patched
+	@lab/build selftests stock
+	@lab/build selftests patched
+
+shell: setup ## an interactive shell on the virtual host; KERNEL= as above
+	@lab/build kernel $(KERNEL)
+	@lab/build selftests patched
+	@lab/run --kernel $(KERNEL) --shell
+
+clean: ## remove outputs; the tool root and the trees stay
+	@rm -rf build/kernel build/selftests build/lab build/logs build/check build/test
+
+distclean: ## remove all of build/
+	@lab/root/setup remove
+
+# A base is a file in bases/ and a folder in patches/.
+base:
+	@[ -e bases/$(BASE) ] || { echo "make: there is no BASE '$(BASE)' (yet): bases/ has $$(ls bases | tr '\n' ' ')" >&2; exit 1; }
+
+.PHONY: help setup versions tree export kernel selftests shell clean distclean base

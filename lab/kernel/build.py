@@ -1,0 +1,147 @@
+"""Build a kernel, or the VFIO selftests, of the tree at /src into /out.
+
+    build.py kernel stock|patched|debug
+    build.py selftests stock|patched
+
+Called by lab/build in the tool root.  What was built is noted in /out/lab-stamp last; when sources and configuration are
+still the same nothing is done, otherwise make finds out what to do.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "..", "tree"))
+import tree  # noqa: E402
+
+FRAGMENTS = {"stock": ["base"], "patched": ["base"], "debug": ["base", "debug"]}
+STAMP = "/out/lab-stamp"
+
+# The same for everyone, so that the same sources give the same kernel.
+ENVIRONMENT = {"KBUILD_BUILD_TIMESTAMP": tree.EPOCH, "KBUILD_BUILD_USER": "lab", "KBUILD_BUILD_HOST": "lab", "KBUILD_BUILD_VERSION": "1"}
+COMPILED = r"^  (CC|AS|LD|AR|HOSTCC|VDSO|GEN|HDRINST) "
+
+
+class BuildError(Exception):
+    pass
+
+
+def make(*args):
+    jobs = len(os.sched_getaffinity(0))
+    return ["make", f"-j{jobs}", "-C", "/src", "O=/out", "ARCH=arm64", "CROSS_COMPILE=aarch64-linux-gnu-",
+            "CC=ccache aarch64-linux-gnu-gcc", "HOSTCC=ccache gcc", *args]  # fmt: skip
+
+
+def step(name, log, *command):
+    status = subprocess.run(
+        ["lab/step", name, f"build/logs/{log}.log", "files", COMPILED, *command], env=dict(os.environ, **ENVIRONMENT), check=False
+    ).returncode
+    if status:
+        raise BuildError(f"{name} failed: see build/logs/{log}.log")
+
+
+def sources(which):
+    """What the tree at /src is, as one word."""
+    base = tree.Tree("linux")
+    return base.source()[1] if which == "stock" else base.state()
+
+
+def key_of(*parts):
+    with open(__file__, encoding="utf-8") as file:
+        return hashlib.sha256("\0".join((*parts, file.read())).encode()).hexdigest()
+
+
+@contextlib.contextmanager
+def unless_built(key, *results):
+    """Yields whether there is something to do; notes that it was done unless it failed."""
+    with open("/out/lab-lock", "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with contextlib.suppress(OSError), open(STAMP, encoding="utf-8") as file:
+            if file.read() == key and all(map(os.path.exists, results)):
+                yield False
+                return
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(STAMP)
+        yield True
+        tree.write(STAMP, key)
+
+
+def options(text):
+    """CONFIG_X -> value, as in a .config; the last word counts."""
+    found = {}
+    for line in text.splitlines():
+        if match := re.match(r"(CONFIG_\w+)=(.*)", line):
+            found[match[1]] = match[2]
+        elif match := re.match(r"# (CONFIG_\w+) is not set", line):
+            found[match[1]] = "n"
+    return found
+
+
+def configure(name, wanted):
+    with open("/out/lab.config", "w", encoding="utf-8") as file:
+        file.write("".join(f"{option}={value}\n" for option, value in options(wanted).items()))
+    step(f"kernel {name}: configuring", f"config-{name}", *make("KCONFIG_ALLCONFIG=/out/lab.config", "allnoconfig"))
+    with open("/out/.config", encoding="utf-8") as file:
+        got = options(file.read())
+    missing = [f"{option}={value}" for option, value in options(wanted).items() if got.get(option, "n") != value]
+    if missing:
+        raise BuildError(
+            f"kernel {name}: these options of lab/kernel/{' and '.join(FRAGMENTS[name])}.config did not end up in its .config:\n"
+            + "".join(f"  {option}\n" for option in missing)
+            + "An option they depend on is not set, or this base has no such option: correct the fragment."
+        )
+
+
+def kernel(name):
+    wanted = ""
+    for fragment in FRAGMENTS[name]:
+        with open(f"{HERE}/{fragment}.config", encoding="utf-8") as file:
+            wanted += file.read()
+    image = "/out/arch/arm64/boot/Image"
+    with unless_built(key_of(sources(name), wanted), image) as needed:
+        if needed:
+            # LOCALVERSION also keeps the tree's commit out of the version.
+            version = f"LOCALVERSION=-{name}"
+            configure(name, wanted)
+            step(f"kernel {name}", f"kernel-{name}", *make(version, "Image"))
+
+
+def selftests(name):
+    with unless_built(key_of(sources(name)), "/out/bin") as needed:
+        if needed:
+            step(f"selftests {name}: headers", f"headers-{name}", *make("headers_install"))
+            step(
+                f"selftests {name}", f"selftests-{name}",
+                *make("-C", "/src/tools/testing/selftests/vfio", "OUTPUT=/out", "KHDR_INCLUDES=-isystem /out/usr/include",
+                      "EXTRA_CFLAGS=-O2 -static"),
+            )  # fmt: skip
+            install()
+
+
+def install():
+    """The programs alone, in place all at once: the guest sees this directory."""
+    tree.remove("/out/bin.tmp")
+    os.mkdir("/out/bin.tmp")
+    for entry in os.scandir("/out"):
+        if entry.is_file() and entry.name.endswith("_test"):
+            shutil.copy2(entry.path, "/out/bin.tmp")
+    if os.path.isdir("/out/bin"):
+        subprocess.run(["mv", "--exchange", "-T", "/out/bin.tmp", "/out/bin"], check=True)
+        tree.remove("/out/bin.tmp")
+    else:
+        os.rename("/out/bin.tmp", "/out/bin")
+
+
+if __name__ == "__main__":
+    try:
+        {"kernel": kernel, "selftests": selftests}[sys.argv[1]](sys.argv[2])
+    except (BuildError, tree.TreeError) as error:
+        sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit("interrupted; the next make goes on from here")

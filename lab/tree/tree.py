@@ -1,0 +1,351 @@
+"""Unpack a base and apply its patches as commits, and write the commits back.
+
+    tree.py make BASE     build/tree/BASE, a git repository: tag `base`, and a commit for each patch of patches/BASE
+    tree.py pristine BASE build/tree/BASE.base, the base's files alone
+    tree.py export BASE   patches/BASE from the commits of build/tree/BASE
+    tree.py state BASE    what a build of build/tree/BASE depends on, as one word
+
+Runs in the tool root.  Work in a tree is never thrown away: make changes a tree only when all that is in it came from
+patches/BASE.  What was taken from there is noted in build/tree/BASE/.git/lab.json.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+
+# Who commits when nobody says otherwise.  `make series` puts the sender in this place; a contributor who wants to be named in
+# the patch commits with --author.
+AUTHOR = ("Author of the series", "author@series.invalid")
+EPOCH = "2016-10-06T08:45:00+0000"  # of the base commit: the same files give the same id everywhere
+
+# Everything that shapes a patch, so that nobody's git configuration does.
+FORMAT = (
+    "--zero-commit --no-signature --no-numbered --no-thread --no-cover-letter --no-attach --no-base --no-to --no-cc --no-notes "
+    "--no-add-header --no-from --subject-prefix=PATCH --suffix=.patch --start-number=1 --filename-max-length=64 "
+    "--encode-email-headers --stat=72 --summary -p --unified=3 --inter-hunk-context=0 --diff-algorithm=myers --indent-heuristic "
+    "--abbrev=12 --no-renames --no-ext-diff --no-textconv --no-color --default-prefix --no-relative --ignore-submodules=none "
+    "-O/dev/null"
+).split()
+
+PATCH = re.compile(r"(?!0000-)\d{4}-.*\.patch$")
+
+
+class TreeError(Exception):
+    pass
+
+
+def git(tree, *args, check=True, data=None, **environment):
+    result = subprocess.run(
+        ["git", "-c", "core.hooksPath=/dev/null", "-c", "commit.gpgSign=false", "-c", "gc.auto=0", "-C", tree, *args],
+        env=dict(os.environ, **environment), input=data, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if check and result.returncode:
+        raise TreeError(f"git {args[0]} failed in {tree}:\n{result.stdout}{result.stderr}")
+    return result if not check else result.stdout
+
+
+class Tree:
+    def __init__(self, base):
+        self.base = base
+        self.path = f"build/tree/{base}"
+        self.pristine = f"{self.path}.base"
+        self.patches = f"patches/{base}"
+        self.note = f"{self.path}/.git/lab.json"
+        self.applying = f"{self.path}/.git/lab-applying"
+
+    # What is on disk
+
+    def source(self):
+        """The base's package in the tool root: its archive of sources, and its version."""
+        pattern = base_field(self.base, "package")
+        status = subprocess.run(
+            ["dpkg-query", "-W", "-f", "${db:Status-Status} ${Package} ${Version}\n", pattern],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        for line in status.stdout.splitlines():
+            state, package, version = line.split()
+            if state == "installed":
+                return f"/usr/src/{package}.tar.xz", f"{package} {version}"
+        raise TreeError(f"the tool root has no package {pattern}: run 'make setup'")
+
+    def patch_files(self):
+        if not os.path.isdir(self.patches):
+            return []
+        return [f"{self.patches}/{name}" for name in sorted(os.listdir(self.patches)) if PATCH.match(name)]
+
+    def patch_key(self):
+        key = hashlib.sha256()
+        for name in self.patch_files():
+            with open(name, "rb") as file:
+                key.update(hashlib.sha256(file.read()).digest())
+        return key.hexdigest()
+
+    def taken(self):
+        with open(self.note, encoding="utf-8") as file:
+            return json.load(file)
+
+    def head(self):
+        return git(self.path, "rev-parse", "HEAD").strip()
+
+    def in_am(self):
+        return os.path.isdir(f"{self.path}/.git/rebase-apply")
+
+    def changes(self):
+        return git(self.path, "status", "--porcelain").splitlines()
+
+    def work(self, taken):
+        """What is in the tree that did not come from patches/, in words; nothing when there is none."""
+        found = []
+        if self.in_am():
+            found.append("a git am in progress")
+        if self.head() != taken["head"]:
+            found.append("commits of its own")
+        changes = self.changes()
+        if changes:
+            found.append(f"{len(changes)} changed file{'s'[: len(changes) != 1]}")
+        return " and ".join(found)
+
+    # make
+
+    def unpack(self):
+        """The base as the single commit of a new repository, complete when this returns."""
+        archive, version = self.source()
+        partial = f"{self.path}.tmp"
+        remove(partial)
+        os.makedirs(partial)
+        with step(f"tree: unpacking {version}"):
+            untar(archive, partial)
+        with step("tree: committing it"):
+            git(partial, "init", "-q", "-b", "series")
+            # Blobs go into one pack as they are added, barely compressed: a hundred thousand loose files take minutes.
+            quick = ("-c", "core.bigFileThreshold=1", "-c", "core.compression=1", "-c", "core.fsync=none")
+            git(partial, *quick, "add", "-A", "-f")
+            name, email = AUTHOR
+            git(partial, "config", "user.name", name)
+            git(partial, "config", "user.email", email)
+            git(
+                partial, "commit", "-q", "-m", f"{version}\n\nThe files of Debian's package, unchanged.",
+                GIT_AUTHOR_DATE=EPOCH, GIT_COMMITTER_DATE=EPOCH,
+            )  # fmt: skip
+            git(partial, "tag", "base")
+            git(partial, "config", "core.untrackedCache", "true")
+        write(f"{partial}/.git/lab.json", json.dumps({"base": version, "patches": "", "head": git(partial, "rev-parse", "HEAD").strip()}))
+        write(f"{partial}/.git/lab-applying", "")
+        os.rename(partial, self.path)
+
+    def make(self):
+        version = self.source()[1]
+        if os.path.isdir(self.path) and self.taken()["base"] != version:
+            self.retire(version)
+        if not os.path.isdir(self.path):
+            self.unpack()
+        taken = self.taken()
+        if os.path.exists(self.applying):
+            # Interrupted while only patches of ours were being applied.
+            git(self.path, "am", "--abort", check=False)
+            git(self.path, "reset", "-q", "--hard", "base")
+            taken["patches"] = None
+        elif self.in_am():
+            raise TreeError(
+                f"{self.path} is in the middle of a git am. Finish it there (fix the conflict, git add, git am --continue) and write the\n"
+                f"result back with 'make export', or give up with 'git -C {self.path} am --abort'."
+            )
+        else:
+            work = self.work(taken)
+            if taken["patches"] == self.patch_key():
+                if work:
+                    print(f"tree: {self.path} has {work}; 'make export' writes commits back to {self.patches}")
+                return
+            if work:
+                raise TreeError(
+                    f"{self.patches} has changed, but {self.path} has {work}, which would be lost.\n"
+                    f"Keep it: commit, then 'make export' (it replaces {self.patches}; git merges it with what came in).\n"
+                    f"Or drop it: 'git -C {self.path} reset --hard {taken['head'][:12]}' and 'git -C {self.path} clean -df', then 'make tree'."
+                )
+        self.apply(version)
+
+    def retire(self, version):
+        """The base's package has a new version: start anew, unless someone works here."""
+        taken = self.taken()
+        kept = git(self.path, "for-each-ref", "--format=%(refname)").split()
+        if self.work(taken) or set(kept) - {"refs/heads/series", "refs/tags/base"}:
+            raise TreeError(
+                f"the base is {version} now, and {self.path} has work on {taken['base']}. 'make export' it if you want it,\n"
+                f"then move {self.path} out of the way; 'make tree' makes a new one."
+            )
+        os.rename(self.path, f"{self.path}.tmp")
+        remove(f"{self.path}.tmp")
+
+    def apply(self, version):
+        files = self.patch_files()
+        write(self.applying, "")
+        git(self.path, "checkout", "-q", "-B", "series", "base")
+        key = self.patch_key()
+        with step(f"tree: applying {len(files)} patches of {self.patches}"):
+            for file in files:
+                with open(file, encoding="utf-8", errors="surrogateescape") as stream:
+                    patch = stream.read()
+                result = git(
+                    self.path, "am", "-3", "-q", "--keep-non-patch", "--no-scissors", "--no-gpg-sign", "--committer-date-is-author-date",
+                    check=False, data=patch, GIT_COMMITTER_NAME=AUTHOR[0], GIT_COMMITTER_EMAIL=AUTHOR[1],
+                )  # fmt: skip
+                if result.returncode:
+                    self.refused(file, version, result)
+        self.taken_now(key, version)
+        os.unlink(self.applying)
+        print(f"tree: {self.path} is {version} and {len(files)} patches, each a commit after the tag 'base'")
+
+    def refused(self, file, version, result):
+        if not self.in_am():
+            # Not a patch at all: there is nothing to resolve, and the next make starts over.
+            raise TreeError(f"{file} is not a patch that git can read:\n{indent(result.stderr)}")
+        # From here on the tree is the user's.
+        os.unlink(self.applying)
+        raise TreeError(
+            f"{file} does not apply to {version}:\n{indent(result.stdout + result.stderr)}"
+            f"The patches before it are commits in {self.path}; this one stopped there in the middle of git am.\n"
+            f"Fix the files it names, then in {self.path}: git add, git am --continue; git am -3 the patches after it; and 'make export'.\n"
+            f"Or correct {file} itself, 'git -C {self.path} am --abort && git -C {self.path} reset --hard base' and 'make tree'."
+        )
+
+    def taken_now(self, key, version):
+        write(self.note, json.dumps({"base": version, "patches": key, "head": self.head()}))
+
+    # export
+
+    def export(self):
+        if not os.path.isdir(self.path):
+            raise TreeError(f"there is no {self.path}: run 'make tree' first")
+        if os.path.exists(self.applying) or self.in_am():
+            raise TreeError(f"{self.path} is in the middle of applying patches: finish that, or run 'make tree'")
+        if git(self.path, "rev-list", "--merges", "base..HEAD").split():
+            raise TreeError(f"{self.path} has merge commits; patches are a straight line: git rebase base")
+        if git(self.path, "merge-base", "base", "HEAD") != git(self.path, "rev-parse", "base^{commit}"):
+            raise TreeError(f"the commits of {self.path} do not start at the tag 'base'")
+        taken = self.taken()
+        if self.patch_files() and taken["patches"] != self.patch_key() and taken["head"] == self.head():
+            raise TreeError(f"{self.patches} has changed and {self.path} has nothing new: 'make tree' takes the change")
+
+        partial = f"{self.patches}.tmp"
+        remove(partial)
+        os.makedirs(partial)
+        # What is no patch of a commit, the cover letter first of all, stays as it is.
+        if os.path.isdir(self.patches):
+            for name in os.listdir(self.patches):
+                if not PATCH.match(name):
+                    shutil.copy2(f"{self.patches}/{name}", f"{partial}/{name}")
+        git(self.path, "format-patch", "-q", *FORMAT, "-o", os.path.abspath(partial), "base..HEAD")
+        count = sum(1 for name in os.listdir(partial) if PATCH.match(name))
+        if os.path.isdir(self.patches):
+            subprocess.run(["mv", "--exchange", "-T", partial, self.patches], check=True)
+            remove(partial)
+        else:
+            os.makedirs("patches", exist_ok=True)
+            os.rename(partial, self.patches)
+        self.taken_now(self.patch_key(), taken["base"])
+        print(f"export: {count} patches in {self.patches}")
+        if self.changes():
+            print(f"export: {self.path} has changes that are not committed and so are in no patch")
+
+    # for builds
+
+    def make_pristine(self):
+        archive, version = self.source()
+        stamp = f"{self.pristine}/.lab-base"
+        if os.path.exists(stamp) and open(stamp, encoding="utf-8").read() == version:
+            return
+        for old in (self.pristine, f"{self.pristine}.tmp"):
+            remove(old)
+        os.makedirs(f"{self.pristine}.tmp")
+        with step(f"tree: unpacking {version} for stock"):
+            untar(archive, f"{self.pristine}.tmp")
+        write(f"{self.pristine}.tmp/.lab-base", version)
+        os.rename(f"{self.pristine}.tmp", self.pristine)
+
+    def state(self):
+        """The commit and, when files were changed since, what they contain."""
+        key = hashlib.sha256(self.head().encode())
+        if self.changes():
+            key.update(git(self.path, "diff", "HEAD").encode(errors="surrogateescape"))
+            for name in git(self.path, "ls-files", "-z", "--others", "--exclude-standard").split("\0"):
+                with contextlib.suppress(OSError), open(f"{self.path}/{name}", "rb") as file:
+                    key.update(name.encode() + file.read())
+        return key.hexdigest()
+
+
+def base_field(base, name):
+    with open(f"bases/{base}", encoding="utf-8") as file:
+        for line in file:
+            key, equals, value = line.partition("=")
+            if equals and key.strip() == name:
+                return value.strip()
+    raise TreeError(f"bases/{base} does not say '{name} = ...'")
+
+
+def untar(archive, where):
+    xz = subprocess.Popen(["xz", "-dc", "-T0", archive], stdout=subprocess.PIPE)
+    tar = subprocess.run(["tar", "-x", "--strip-components=1", "-C", where], stdin=xz.stdout, check=False)
+    if tar.returncode or xz.wait():
+        raise TreeError(f"unpacking {archive} to {where} failed (is the disk full?)")
+
+
+def remove(path):
+    if os.path.isdir(path):
+        subprocess.run(["chmod", "-R", "u+rwX", path], check=False)
+        shutil.rmtree(path)
+
+
+def write(path, text):
+    with open(f"{path}.tmp", "w", encoding="utf-8") as file:
+        file.write(text)
+    os.rename(f"{path}.tmp", path)
+
+
+def indent(text):
+    return "".join(f"  | {line}\n" for line in text.splitlines())
+
+
+@contextlib.contextmanager
+def step(what):
+    start = time.monotonic()
+    print(f"{what} ...", flush=True)
+    yield
+    print(f"{what}: {time.monotonic() - start:.0f} s", flush=True)
+
+
+def main(verb, base):
+    if not os.path.exists(f"bases/{base}"):
+        names = " ".join(sorted(os.listdir("bases")))
+        raise TreeError(f"there is no base '{base}': bases/ has {names}")
+    tree = Tree(base)
+    os.makedirs("build/tree", exist_ok=True)
+    with open(f"build/tree/{base}.lock", "w", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"tree: waiting for another make that uses {tree.path}", flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if verb == "make":
+            tree.make()
+        elif verb == "pristine":
+            tree.make_pristine()
+        elif verb == "export":
+            tree.export()
+        elif verb == "state":
+            print(tree.state())
+
+
+if __name__ == "__main__":
+    try:
+        main(*sys.argv[1:])
+    except TreeError as error:
+        sys.exit(f"tree: {error}")
+    except KeyboardInterrupt:
+        sys.exit("tree: interrupted; the next make starts this step over")
