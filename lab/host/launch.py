@@ -16,6 +16,7 @@ import tempfile
 import termios
 import time
 import tty
+from dataclasses import dataclass
 
 import complaints
 import initrd
@@ -26,15 +27,28 @@ BUILD = os.path.join(TOP, "build")
 FIRMWARE = "/usr/share/AAVMF/AAVMF_CODE.no-secboot.fd"
 FIRMWARE_VARIABLES = "/usr/share/AAVMF/AAVMF_VARS.fd"
 
-# A kernel, and the tree its selftests are built from.
-KERNELS = {"stock": "stock", "patched": "patched", "debug": "patched", "lts": "patched"}
+
+
+@dataclass(frozen=True)
+class Kernel:
+    selftests: str  # the tree they are built from
+    append: str = ""
+
+
+KERNELS = {
+    "stock": Kernel("stock"),
+    "patched": Kernel("patched"),
+    "debug": Kernel("patched", "iommu.debug_pagealloc=1"),
+    "lts": Kernel("patched"),
+}
 
 EXIT_USAGE = 2
 EXIT_COMPLAINT = 70
 EXIT_LAB = 71  # the lab itself failed: no kernel, QEMU did not start, the guest ended early
 EXIT_TIMEOUT = 124
 
-KERNEL_ARGUMENTS = "console=ttyAMA0 loglevel=7 panic=-1 hugepages=64"
+# A busy host makes the guest stand still for seconds: only a longer stall is one.
+KERNEL_ARGUMENTS = "console=ttyAMA0 loglevel=7 panic=-1 hugepages=64 rcupdate.rcu_cpu_stall_timeout=120"
 ENVIRONMENT = {
     "PATH": "/bin:/opt/vfio-selftests",
     "HOME": "/tmp",
@@ -110,6 +124,11 @@ def memory_file(data):
     return fd
 
 
+def write_all(fd, data):
+    while data:
+        data = data[os.write(fd, data) :]
+
+
 class Host:
     """One QEMU: its ports, its log, and how its life went."""
 
@@ -149,25 +168,22 @@ class Host:
         line += ["-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={FIRMWARE}"]
         line += ["-drive", f"if=pflash,unit=1,format=raw,snapshot=on,file={FIRMWARE_VARIABLES}"]
         line += ["-kernel", self.kernel, "-initrd", f"/proc/self/fd/{image}"]
-        line += ["-append", " ".join(filter(None, [KERNEL_ARGUMENTS, self.machine.append, args.append]))]
+        arguments = (KERNEL_ARGUMENTS, KERNELS[args.kernel].append, self.machine.append, args.append)
+        line += ["-append", " ".join(filter(None, arguments))]
         line += ["-chardev", f"file,id=console,append=on,path={self.log}", "-serial", "chardev:console"]
 
         line += ["-device", f"virtio-serial-pci,id=serial,bus=pcie.0,addr={machines.SERIAL},romfile="]
-        names = ["out", "err", "status"]
+        # Devices, and the numbers init knows them by.
+        ports = {"out": "virtserialport,nr=1", "err": "virtserialport,nr=2", "status": "virtserialport,nr=3"}
         if args.shell:
-            names = ["terminal", "status"]
-        for name in names:
+            ports = {"terminal": "virtconsole,nr=0", "status": ports["status"]}
+        for name, device in ports.items():
             ours, qemus = socket.socketpair()
-            self.ports[ours] = name
+            self.ports[name] = ours
             fds.append(qemus.detach())
-            line += ["-chardev", f"socket,id={name},fd={fds[-1]}"]
-            if name == "terminal":
-                line += ["-device", "virtconsole,chardev=terminal,nr=0"]
-            else:
-                number = {"out": 1, "err": 2, "status": 3}[name]
-                line += ["-device", f"virtserialport,chardev={name},nr={number},name=lab.{name}"]
+            line += ["-chardev", f"socket,id={name},fd={fds[-1]}", "-device", f"{device},chardev={name}"]
 
-        selftests = os.path.join(BUILD, "selftests", KERNELS[args.kernel])
+        selftests = os.path.join(BUILD, "selftests", KERNELS[args.kernel].selftests)
         for tag, path, slot, extra in (
             ("share", args.share and "/mnt", machines.SHARE, ""),
             ("selftests", os.path.isdir(selftests) and selftests, machines.SELFTESTS, ",readonly=on"),
@@ -195,38 +211,28 @@ class Host:
         """Copy the ports until QEMU closes them all, or time is up."""
         deadline = time.monotonic() + self.args.timeout
         with selectors.DefaultSelector() as selector:
-            for port in self.ports:
-                selector.register(port, selectors.EVENT_READ)
+            for name, port in self.ports.items():
+                selector.register(port, selectors.EVENT_READ, name)
             if self.args.shell:
-                selector.register(sys.stdin, selectors.EVENT_READ)
+                selector.register(sys.stdin, selectors.EVENT_READ, "keyboard")
             left = len(self.ports)
             while left:
-                ready = selector.select(max(0, deadline - time.monotonic()))
+                ready = {key.data: key.fileobj for key, _ in selector.select(max(0, deadline - time.monotonic()))}
                 if time.monotonic() >= deadline:
                     self.timed_out = True
                     return
-                for key, _ in ready:
-                    if key.fileobj is sys.stdin:
-                        self.type(os.read(0, 4096))
-                        continue
-                    data = key.fileobj.recv(1 << 16)
+                if ready.pop("keyboard", None):
+                    self.ports["terminal"].sendall(os.read(0, 4096))
+                # The status first: it says whether what the terminal shows is the command's.
+                for name in sorted(ready, key="status".__ne__):
+                    data = ready[name].recv(1 << 16)
                     if not data:
-                        selector.unregister(key.fileobj)
+                        selector.unregister(ready[name])
                         left -= 1
-                    else:
-                        self.receive(self.ports[key.fileobj], data)
-
-    def receive(self, name, data):
-        if name == "status":
-            self.status += data
-            return
-        fd = 2 if name == "err" else 1
-        while data:
-            data = data[os.write(fd, data) :]
-
-    def type(self, data):
-        terminal = next(port for port, name in self.ports.items() if name == "terminal")
-        terminal.sendall(data)
+                    elif name == "status":
+                        self.status += data
+                    elif name != "terminal" or self.status:  # the firmware writes to the terminal too
+                        write_all(2 if name == "err" else 1, data)
 
     def verdict(self):
         """The exit status, and what has to be said about it."""
