@@ -28,7 +28,7 @@ EPOCH = "2016-10-06T08:45:00+0000"  # of the base commit: the same files give th
 # Everything that shapes a patch, so that nobody's git configuration does.
 FORMAT = (
     "--zero-commit --no-signature --no-numbered --no-thread --no-cover-letter --no-attach --no-base --no-to --no-cc --no-notes "
-    "--no-add-header --no-from --subject-prefix=PATCH --suffix=.patch --start-number=1 --filename-max-length=64 "
+    "--no-add-header --no-from --no-signoff --subject-prefix=PATCH --suffix=.patch --start-number=1 --filename-max-length=64 "
     "--encode-email-headers --stat=72 --summary -p --unified=3 --inter-hunk-context=0 --diff-algorithm=myers --indent-heuristic "
     "--abbrev=12 --no-renames --no-ext-diff --no-textconv --no-color --default-prefix --no-relative --ignore-submodules=none "
     "-O/dev/null"
@@ -43,7 +43,7 @@ class TreeError(Exception):
 
 def git(tree, *args, check=True, data=None, **environment):
     result = subprocess.run(
-        ["git", "-c", "core.hooksPath=/dev/null", "-c", "commit.gpgSign=false", "-c", "gc.auto=0", "-C", tree, *args],
+        ["git", "-c", "core.hooksPath=/dev/null", "-c", "i18n.commitEncoding=UTF-8", "-c", "i18n.logOutputEncoding=UTF-8", "-c", "commit.gpgSign=false", "-c", "gc.auto=0", "-C", tree, *args],
         env=dict(os.environ, **environment), input=data, capture_output=True, text=True, check=False,
     )  # fmt: skip
     if check and result.returncode:
@@ -151,7 +151,6 @@ class Tree:
             # Interrupted while only patches of ours were being applied.
             git(self.path, "am", "--abort", check=False)
             git(self.path, "reset", "-q", "--hard", "base")
-            taken["patches"] = None
         elif self.in_am():
             raise TreeError(
                 f"{self.path} is in the middle of a git am. Finish it there (fix the conflict, git add, git am --continue) and write the\n"
@@ -203,10 +202,13 @@ class Tree:
         print(f"tree: {self.path} is {version} and {len(files)} patches, each a commit after the tag 'base'")
 
     def refused(self, file, version, result):
-        if not self.in_am():
+        patch = f"{self.path}/.git/rebase-apply/patch"
+        if not os.path.exists(patch) or os.path.getsize(patch) == 0:
             # Not a patch at all: there is nothing to resolve, and the next make starts over.
+            remove(f"{self.path}/.git/rebase-apply")
             raise TreeError(f"{file} is not a patch that git can read:\n{indent(result.stderr)}")
-        # From here on the tree is the user's.
+        # From here on the tree is the user's; put back to the base it is ours again.
+        write(self.note, json.dumps({"base": version, "patches": "", "head": git(self.path, "rev-parse", "base^{commit}").strip()}))
         os.unlink(self.applying)
         raise TreeError(
             f"{file} does not apply to {version}:\n{indent(result.stdout + result.stderr)}"

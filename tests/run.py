@@ -1,0 +1,221 @@
+"""Run the suites of the table below, count every test case, and end with `N passed, N failed, N skipped`.
+
+    run.py [PART-OF-A-NAME...]      only suites whose names contain one of these
+
+Called by tests/run in the tool root.  A suite is a program that prints TAP, in the guest or here.  It fails as a whole, as one
+more failed case, when it does not run to the end of its plan, when its exit status and its results disagree, or when lab/run
+says that the kernel complained (70) or time is up (124).
+"""
+
+import concurrent.futures
+import dataclasses
+import glob
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+
+OUT = "build/test"
+WORKERS = 2  # a guest keeps about one processor busy
+
+# Under emulation these say nothing, and take long to say it.
+LEFT_OUT = {"vfio_pci_device_init_perf_test": "measures how long device setup takes, which means nothing under emulation"}
+
+
+@dataclasses.dataclass
+class Suite:
+    name: str
+    command: list
+    kernel: str = ""  # empty: runs here, not in the guest
+    compare: str = ""  # the suite that ran the same program on stock
+
+    def argv(self):
+        if not self.kernel:
+            return self.command
+        # The debug kernel, with lockdep and KASAN, is several times slower.
+        limit = "900" if self.kernel == "debug" else "300"
+        return ["lab/run", "--kernel", self.kernel, "--timeout", limit, "--", "sh", "-c", *self.command]
+
+
+def programs(tree, pattern):
+    return sorted(os.path.basename(path) for path in glob.glob(f"build/selftests/{tree}/{pattern}"))
+
+
+def table():
+    suites = []
+    for script in sorted(glob.glob("tests/lab/*") + glob.glob("tests/tree/*")):
+        if os.access(script, os.X_OK) and os.path.isfile(script):
+            suites.append(Suite(os.path.relpath(script, "tests"), [script]))
+    suites.append(Suite("check", ["lab/check", "--quick"]))
+    # Made before this program was started, where a tool root is made: outside of one.
+    if os.path.exists(f"{OUT}/setup.tap"):
+        suites.append(Suite("setup", ["cat", f"{OUT}/setup.tap"]))
+
+    # Upstream's tests, built from stock, find their device in $VFIO_SELFTESTS_BDF.
+    for program in programs("stock", "*_test"):
+        if program in LEFT_OUT:
+            continue
+        command = [f"exec /opt/vfio-selftests/{program}"]
+        suites.append(Suite(f"stock/{program}", command, kernel="stock"))
+        suites.append(Suite(f"patched/{program}", command, kernel="patched", compare=f"stock/{program}"))
+    # Ours want all the igbs, one for each SMMU.
+    for kernel in ("patched", "debug"):
+        for program in programs("patched", "vfio_reserved_msi*_test"):
+            suites.append(Suite(f"{kernel}/{program}", [f"exec /opt/vfio-selftests/{program} $VFIO_IGB_BDFS"], kernel=kernel))
+    return suites
+
+
+@dataclasses.dataclass
+class Result:
+    suite: Suite
+    cases: dict = dataclasses.field(default_factory=dict)  # name -> "passed", "failed" or "skipped"
+    reasons: dict = dataclasses.field(default_factory=dict)  # name -> why it was skipped
+    errors: list = dataclasses.field(default_factory=list)  # of the suite as a whole
+    seconds: float = 0.0
+
+    def count(self, outcome):
+        return sum(1 for value in self.cases.values() if value == outcome) + (len(self.errors) if outcome == "failed" else 0)
+
+
+POINT = re.compile(r"(not )?ok\b(?: (\d+))?(?: -)?\s*(.*?)(?:\s*#\s*(SKIP|TODO|XFAIL)\b[:\s]*(.*))?$", re.IGNORECASE)
+PLAN = re.compile(r"1\.\.(\d+)(?:\s*#\s*SKIP\s*(.*))?$", re.IGNORECASE)
+
+
+def parse(text, result):
+    plan = None
+    for line in text.splitlines():
+        if match := PLAN.match(line):
+            plan = int(match[1])
+            if plan == 0:
+                result.cases["all"] = "skipped"
+                result.reasons["all"] = match[2] or "no reason given"
+        elif match := POINT.match(line):
+            negative, number, name, directive, reason = match.groups()
+            name = name or f"test {number or len(result.cases) + 1}"
+            while name in result.cases:
+                name += "'"
+            if directive:
+                result.cases[name] = "skipped"
+                result.reasons[name] = reason or directive
+            else:
+                result.cases[name] = "failed" if negative else "passed"
+    if plan is None and not result.cases:
+        result.errors.append("ran no test")
+    elif plan is None:
+        result.errors.append("printed no plan")
+    elif plan and plan != len(result.cases):
+        result.errors.append(f"planned {plan} tests, reported {len(result.cases)}")
+
+
+def judge(status, result):
+    """What the exit status says beyond the cases.  kselftest: 0 all passed, 1 some failed, 4 all skipped."""
+    if status == 70:
+        result.errors.append("the kernel complained")
+    elif status == 124:
+        result.errors.append("out of time")
+    elif status not in (0, 1, 4):
+        result.errors.append(f"exit status {status}")
+    elif status == 1 and not result.errors and "failed" not in result.cases.values():
+        result.errors.append("exit status 1 without a failed test")
+    elif status != 1 and "failed" in result.cases.values():
+        result.errors.append(f"exit status {status} with failed tests")
+
+
+def log_name(suite, kind):
+    return f"{OUT}/{suite.name.replace('/', '-')}.{kind}"
+
+
+def run(suite, running):
+    result = Result(suite)
+    start = running[suite.name] = time.monotonic()
+    with open(log_name(suite, "tap"), "wb") as out, open(log_name(suite, "log"), "wb") as err:
+        status = subprocess.run(suite.argv(), stdin=subprocess.DEVNULL, stdout=out, stderr=err, check=False).returncode
+    with open(log_name(suite, "tap"), encoding="utf-8", errors="replace") as file:
+        parse(file.read(), result)
+    judge(status, result)
+    result.seconds = time.monotonic() - start
+    del running[suite.name]
+    return result
+
+
+def counts(result):
+    text = f"{result.count('passed'):4} passed"
+    for outcome in ("failed", "skipped"):
+        text += f", {result.count(outcome)} {outcome}" if result.count(outcome) else ""
+    return text
+
+
+def report(result):
+    suite = result.suite
+    tap = log_name(suite, "tap")
+    print(f"{suite.name:42} {counts(result):34} {result.seconds:5.0f} s  {tap}")
+    for name, outcome in result.cases.items():
+        if outcome == "failed":
+            print(f"    FAILED {name}")
+    for error in result.errors:
+        print(f"    FAILED {error}: see also {log_name(suite, 'log')}")
+    by_reason = {}
+    for name, reason in result.reasons.items():
+        by_reason.setdefault(reason, []).append(name)
+    for reason, names in by_reason.items():
+        print(f"    skipped {len(names)}: {reason}")
+    sys.stdout.flush()
+
+
+def compare(results):
+    """Upstream's tests, side by side: a case that passes on stock passes on patched."""
+    pairs = [(results[r.suite.compare], r) for r in results.values() if r.suite.compare in results]
+    if not pairs:
+        return []
+    print(f"\n{'upstream test':34} {'on stock':30} {'on patched':30}")
+    verdicts = []
+    for stock, patched in pairs:
+        verdict = Result(Suite(f"same/{os.path.basename(stock.suite.name)}", []))
+        same = stock.cases == patched.cases
+        verdict.cases["same"] = "passed" if same else "failed"
+        print(f"{os.path.basename(stock.suite.name):34} {counts(stock):30} {counts(patched):30} {'same' if same else 'DIFFERENT'}")
+        for name in sorted({*stock.cases, *patched.cases}):
+            before, after = stock.cases.get(name, "missing"), patched.cases.get(name, "missing")
+            if before != after:
+                print(f"    FAILED {name}: {before} on stock, {after} on patched")
+        verdicts.append(verdict)
+    return verdicts
+
+
+def show_progress(running, done, total, stop):
+    """Suites take minutes: say every so often what is being waited for."""
+    start = time.monotonic()
+    terminal = sys.stdout.isatty()
+    while not stop.wait(1 if terminal else 30):
+        elapsed = time.monotonic() - start
+        text = f"{elapsed // 60:.0f}:{elapsed % 60:02.0f} {len(done)}/{total} suites done, running: {', '.join(sorted(running))}"
+        print(f"\r\033[K{text[: os.get_terminal_size().columns - 1]}\r" if terminal else f"... {text}", end="" if terminal else "\n", flush=True)
+
+
+def main(wanted):
+    os.makedirs(OUT, exist_ok=True)
+    suites = [suite for suite in table() if not wanted or any(word in suite.name for word in wanted)]
+    if not suites:
+        sys.exit(f"tests/run: no suite has {' or '.join(wanted)} in its name")
+    running, results, stop = {}, {}, threading.Event()
+    threading.Thread(target=show_progress, args=(running, results, len(suites), stop), daemon=True).start()
+    with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
+        for future in concurrent.futures.as_completed([pool.submit(run, suite, running) for suite in suites]):
+            result = future.result()
+            results[result.suite.name] = result
+            if sys.stdout.isatty():
+                print("\033[K", end="")
+            report(result)
+    stop.set()
+    everything = [*results.values(), *compare(results)]
+    if not wanted:
+        print("\nleft out: " + "; ".join(f"{program} ({reason})" for program, reason in LEFT_OUT.items()))
+    passed, failed, skipped = (sum(result.count(outcome) for result in everything) for outcome in ("passed", "failed", "skipped"))
+    print(f"\n{passed} passed, {failed} failed, {skipped} skipped")
+    sys.exit(1 if failed or not passed else 0)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,335 @@
+#!/usr/bin/env python3
+"""make tree and make export, on a base of three files, and that the real patches are what export writes.
+
+Prints TAP.  Runs in the tool root.
+"""
+
+import contextlib
+import io
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.join(TOP, "lab", "tree"))
+import tree  # noqa: E402
+
+TESTS = []
+
+
+def test(function):
+    TESTS.append(function)
+    return function
+
+
+def read(path):
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def patches():
+    return {name: read(f"patches/tiny/{name}") for name in sorted(os.listdir("patches/tiny"))}
+
+
+class Tiny(tree.Tree):
+    """A base that is not in a package."""
+
+    version = "tiny 1.0"
+
+    def __init__(self):
+        super().__init__("tiny")
+
+    def source(self):
+        return os.path.abspath("tiny.tar.xz"), self.version
+
+
+def edit(path, old, new):
+    text = read(path).decode()
+    assert old in text, f"{path} lacks {old!r}"
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text.replace(old, new))
+
+
+def commit(subject, *more):
+    tree.git("build/tree/tiny", "add", "-A")
+    tree.git("build/tree/tiny", "commit", "-q", "-m", subject, *more)
+
+
+def start():
+    """A base, and a series of two patches that export wrote."""
+    os.makedirs("tiny/sub")
+    for name in ("Makefile", "main.c", "sub/sub.c"):
+        with open(f"tiny/{name}", "w", encoding="utf-8") as file:
+            file.writelines(f"line {number} of {name}\n" for number in range(40))
+    subprocess.run(["tar", "-cJf", "tiny.tar.xz", "tiny"], check=True)
+    os.makedirs("patches/tiny")
+    os.makedirs("build/tree")
+    with open("patches/tiny/0000-cover-letter.patch", "w", encoding="utf-8") as file:
+        file.write("the cover letter\n")
+    tiny = Tiny()
+    tiny.make()
+    edit("build/tree/tiny/main.c", "line 3 of", "first change of")
+    commit("main: change the third line\n\nBecause.")
+    edit("build/tree/tiny/main.c", "line 30 of", "second change – not ASCII – of")
+    edit("build/tree/tiny/sub/sub.c", "line 1 of", "second change of")
+    commit("sub: change – ünd not in ASCII\n\nBecause it is so.")
+    tiny.export()
+    return tiny
+
+
+def refused(action, *words):
+    try:
+        action()
+    except tree.TreeError as error:
+        missing = [word for word in words if word not in str(error)]
+        assert not missing, f"the message lacks {missing}: {error}"
+        return
+    raise AssertionError("was not refused")
+
+
+@test
+def an_unchanged_tree_exports_identical_patches(tiny):
+    before = patches()
+    assert list(before) == ["0000-cover-letter.patch", "0001-main-change-the-third-line.patch", "0002-sub-change-nd-not-in-ASCII.patch"], list(before)
+    tiny.export()
+    assert patches() == before
+    shutil.rmtree("build/tree/tiny")
+    tiny.make()
+    head = tiny.head()
+    tiny.export()
+    assert patches() == before
+    # And the commits themselves are the same everywhere.
+    shutil.rmtree("build/tree/tiny")
+    tiny.make()
+    assert tiny.head() == head
+
+
+@test
+def the_users_git_configuration_is_not_in_the_patches(tiny):
+    before = patches()
+    for name, value in {
+        "diff.noprefix": "true", "diff.context": "7", "diff.algorithm": "histogram", "format.signature": "me", "diff.interHunkContext": "9",
+        "format.signOff": "true", "format.attach": "true", "format.numbered": "true", "core.abbrev": "40", "format.useAutoBase": "true",
+        "format.from": "Someone <someone@example.com>", "format.headers": "X-Header: x\n", "diff.renames": "copies", "format.pretty": "raw",
+        "format.notes": "true", "format.subjectPrefix": "RFC", "format.coverLetter": "true", "diff.statGraphWidth": "5", "format.thread": "true",
+        "color.ui": "always", "diff.relative": "true", "format.cc": "x@example.com", "diff.mnemonicPrefix": "true", "i18n.logOutputEncoding": "latin1",
+        "diff.dirstat": "0", "diff.statNameWidth": "8", "format.encodeEmailHeaders": "false", "diff.suppressBlankEmpty": "true",
+        "format.mboxrd": "true", "diff.wsErrorHighlight": "all",
+    }.items():  # fmt: skip
+        tree.git("build/tree/tiny", "config", name, value)
+    tiny.export()
+    now = patches()
+    changed = [name for name in now if now[name] != before.get(name)]
+    assert now == before, f"{changed} differ:\n{now[changed[0]].decode() if changed else list(now)}"
+
+
+@test
+def no_person_is_invented(tiny):
+    for name, text in patches().items():
+        if name.startswith("0000"):
+            continue
+        people = [line for line in text.decode().splitlines() if line.startswith(("From: ", "Signed-off-by"))]
+        assert people == ["From: Author of the series <author@series.invalid>"], people
+
+
+@test
+def an_author_who_wants_to_be_named_is(tiny):
+    edit("build/tree/tiny/Makefile", "line 7 of", "changed")
+    commit("Makefile: change", "--author=Jane Doe <jane@example.com>")
+    tiny.export()
+    assert b"From: Jane Doe <jane@example.com>" in patches()["0003-Makefile-change.patch"]
+
+
+@test
+def export_follows_dropped_and_reworded_commits_and_keeps_the_cover_letter(tiny):
+    tree.git("build/tree/tiny", "reset", "-q", "--hard", "HEAD~1")
+    tree.git("build/tree/tiny", "commit", "-q", "--amend", "-m", "main: other words")
+    tiny.export()
+    assert list(patches()) == ["0000-cover-letter.patch", "0001-main-other-words.patch"], list(patches())
+    assert not os.path.exists("patches/tiny.tmp")
+
+
+@test
+def export_that_fails_changes_nothing(tiny):
+    before = patches()
+    commit("empty", "--allow-empty")
+    tree.git("build/tree/tiny", "checkout", "-q", "-b", "side", "HEAD~1")
+    commit("side", "--allow-empty")
+    tree.git("build/tree/tiny", "merge", "-q", "--no-ff", "-m", "merge", "series")
+    refused(tiny.export, "merge")
+    assert patches() == before
+
+
+@test
+def new_patches_are_taken(tiny):
+    edit("build/tree/tiny/Makefile", "line 7 of", "changed")
+    commit("Makefile: change")
+    tiny.export()
+    head = tiny.head()
+    third = read("patches/tiny/0003-Makefile-change.patch")
+    os.unlink("patches/tiny/0003-Makefile-change.patch")
+    tiny.make()
+    assert b"changed" not in read("build/tree/tiny/Makefile")
+    with open("patches/tiny/0003-Makefile-change.patch", "wb") as file:
+        file.write(third)
+    tiny.make()
+    assert b"changed" in read("build/tree/tiny/Makefile")
+    assert tiny.head() == head or tree.git("build/tree/tiny", "diff", head) == ""
+
+
+@test
+def a_patch_that_does_not_apply_is_named_and_can_be_resolved(tiny):
+    edit("patches/tiny/0001-main-change-the-third-line.patch", "line 4 of", "line four of")
+    edit("patches/tiny/0001-main-change-the-third-line.patch", "-line 3 of", "-line three of")
+    refused(tiny.make, "0001-main-change-the-third-line.patch", "git am")
+    # It is not taken for a whole tree, neither by another make nor by an export.
+    refused(tiny.make, "in the middle of a git am")
+    refused(tiny.export, "in the middle")
+    tree.git("build/tree/tiny", "am", "--abort")
+    edit("patches/tiny/0001-main-change-the-third-line.patch", "line four of", "line 4 of")
+    edit("patches/tiny/0001-main-change-the-third-line.patch", "-line three of", "-line 3 of")
+    tree.git("build/tree/tiny", "reset", "-q", "--hard", "base")
+    tiny.make()
+    assert b"second change" in read("build/tree/tiny/main.c")
+
+
+@test
+def a_file_that_is_no_patch_is_named(tiny):
+    with open("patches/tiny/0003-nonsense.patch", "w", encoding="utf-8") as file:
+        file.write("nonsense\n")
+    refused(tiny.make, "0003-nonsense.patch")
+    os.unlink("patches/tiny/0003-nonsense.patch")
+    tiny.make()
+    assert not tiny.work(tiny.taken())
+
+
+@test
+def edits_are_not_thrown_away(tiny):
+    edit("build/tree/tiny/Makefile", "line 7 of", "precious")
+    tiny.make()  # nothing to take from patches/: fine
+    edit("patches/tiny/0002-sub-change-nd-not-in-ASCII.patch", "Because it is so", "For another reason")
+    refused(tiny.make, "1 changed file", "make export")
+    assert b"precious" in read("build/tree/tiny/Makefile")
+    commit("precious")
+    refused(tiny.make, "commits of its own")
+    assert b"precious" in read("build/tree/tiny/Makefile")
+    tiny.version = "tiny 2.0"
+    refused(tiny.make, "tiny 2.0", "out of the way")
+    assert b"precious" in read("build/tree/tiny/Makefile")
+
+
+@test
+def new_files_are_not_thrown_away(tiny):
+    with open("build/tree/tiny/new.c", "w", encoding="utf-8") as file:
+        file.write("precious\n")
+    os.unlink("patches/tiny/0002-sub-change-nd-not-in-ASCII.patch")
+    refused(tiny.make, "1 changed file")
+    assert read("build/tree/tiny/new.c") == b"precious\n"
+
+
+@test
+def a_new_base_replaces_a_tree_without_work(tiny):
+    tiny.version = "tiny 2.0"
+    tiny.make()
+    assert tree.git("build/tree/tiny", "log", "--format=%s", "base").strip() == "tiny 2.0"
+    assert b"second change" in read("build/tree/tiny/main.c")
+
+
+@test
+def every_interruption_can_be_followed_by_another_make(tiny):
+    """Killed after ever more steps, each of which is a git command."""
+    head = tiny.head()
+    survived = 0
+    for step in range(1, 40):
+        tree.remove("build/tree/tiny")
+        child = os.fork()
+        if child == 0:
+            real, left = tree.git, [step]
+
+            def failing(*args, **keywords):
+                left[0] -= 1
+                if left[0] == 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return real(*args, **keywords)
+
+            tree.git = failing
+            sys.stdout = io.StringIO()
+            tiny.make()
+            os._exit(0)
+        survived = os.waitpid(child, 0)[1] == 0
+        tiny.make()
+        assert tiny.head() == head, f"after step {step}"
+        assert not tiny.work(tiny.taken())
+        if survived:
+            break
+    assert survived, "more steps than this test knows"
+
+
+@test
+def state_tells_edits_apart(tiny):
+    states = [tiny.state()]
+    edit("build/tree/tiny/Makefile", "line 7 of", "changed")
+    states.append(tiny.state())
+    with open("build/tree/tiny/new.c", "w", encoding="utf-8") as file:
+        file.write("new\n")
+    states.append(tiny.state())
+    edit("build/tree/tiny/new.c", "new", "newer")
+    states.append(tiny.state())
+    commit("all of it")
+    states.append(tiny.state())
+    assert len(set(states)) == len(states)
+    assert tiny.state() == states[-1]
+
+
+def real_patches():
+    """The commits of build/tree/linux are patches/linux, byte for byte."""
+    linux = tree.Tree("linux")
+    if not os.path.isdir(linux.path):
+        return "there is no build/tree/linux"
+    if linux.work(linux.taken()):
+        return f"{linux.path} has {linux.work(linux.taken())}"
+    with tempfile.TemporaryDirectory() as scratch:
+        tree.git(linux.path, "format-patch", "-q", *tree.FORMAT, "-o", scratch, "base..HEAD")
+        expected = {os.path.basename(name): read(name) for name in linux.patch_files()}
+        got = {name: read(f"{scratch}/{name}") for name in os.listdir(scratch)}
+        different = [name for name in sorted({*expected, *got}) if expected.get(name) != got.get(name)]
+        assert not different, f"{different} are not as 'make export' writes them"
+    return None
+
+
+def main():
+    print("TAP version 13")
+    print(f"1..{len(TESTS) + 1}")
+    failed = 0
+    for number, function in enumerate(TESTS, 1):
+        output = io.StringIO()
+        begin = time.monotonic()
+        with tempfile.TemporaryDirectory() as scratch:
+            os.chdir(scratch)
+            try:
+                with contextlib.redirect_stdout(output):
+                    function(start())
+                verdict = "ok"
+            except Exception:  # noqa: BLE001 - a test may fail in any way
+                print("".join(f"# {line}\n" for line in (output.getvalue() + traceback.format_exc()).splitlines()), end="")
+                verdict = "not ok"
+                failed += 1
+            os.chdir(TOP)
+        print(f"{verdict} {number} {function.__name__}", flush=True)
+        print(f"# {time.monotonic() - begin:.1f} s")
+    try:
+        reason = real_patches()
+        print(f"ok {len(TESTS) + 1} real_patches" + (f" # SKIP {reason}" if reason else ""))
+    except (AssertionError, tree.TreeError) as error:
+        print(f"not ok {len(TESTS) + 1} real_patches\n# {error}")
+        failed += 1
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
