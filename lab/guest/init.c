@@ -87,18 +87,20 @@ static void write_file(const char *path, const char *text)
 	close(fd);
 }
 
+/* A whole file of the initrd, and a NUL after it. */
 static char *read_file(const char *path, size_t *size)
 {
-	FILE *file = fopen(path, "r");
-	char *text = NULL;
+	int fd = open(path, O_RDONLY);
+	struct stat stat;
+	char *text;
 
-	*size = 0;
-	/* A NUL never occurs in what it ends: getdelim() is "read it all". */
-	if (!file || getdelim(&text, size, EOF, file) < 0)
-		if (!file || ferror(file))
-			die("read %s", path);
-	*size = ftell(file);
-	fclose(file);
+	if (fd < 0 || fstat(fd, &stat))
+		die("open %s", path);
+	*size = stat.st_size;
+	text = calloc(1, *size + 1);
+	if (!text || read(fd, text, *size) != stat.st_size)
+		die("read %s", path);
+	close(fd);
 	return text;
 }
 

@@ -201,13 +201,12 @@ class Host:
         finally:
             for fd in fds:
                 os.close(fd)
-        try:
-            self.relay(qemu)
-        finally:
+        self.relay()
+        if self.timed_out:
             qemu.kill()
-            self.qemu_status = qemu.wait()
+        self.qemu_status = qemu.wait()
 
-    def relay(self, qemu):
+    def relay(self):
         """Copy the ports until QEMU closes them all, or time is up."""
         deadline = time.monotonic() + self.args.timeout
         with selectors.DefaultSelector() as selector:
