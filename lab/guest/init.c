@@ -18,6 +18,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -153,25 +154,36 @@ static void bind_vfio(void)
 	}
 }
 
-/* Ports are announced by the host after the driver has probed: wait a little. */
-static int open_device(const char *path, int flags)
+/*
+ * Open the one device that matches.  Ports are announced by the host after
+ * their driver has probed, so wait a little; and which virtio device they
+ * belong to depends on what else was probed, hence the pattern.
+ */
+static int open_device(const char *pattern, int flags)
 {
 	for (int ms = 0; ms < 10000; ms += 5) {
-		int fd = open(path, flags | O_CLOEXEC);
+		glob_t found;
 
-		if (fd >= 0)
+		if (!glob(pattern, 0, NULL, &found)) {
+			int fd = open(found.gl_pathv[0], flags | O_CLOEXEC);
+
+			if (fd < 0)
+				die("open %s", found.gl_pathv[0]);
+			globfree(&found);
 			return fd;
+		}
 		usleep(5000);
 	}
-	die("open %s", path);
+	errno = ETIMEDOUT;
+	die("wait for %s", pattern);
 }
 
 static int open_port(int number)
 {
-	char path[32];
+	char pattern[32];
 
-	snprintf(path, sizeof(path), "/dev/vport0p%d", number);
-	return open_device(path, O_WRONLY);
+	snprintf(pattern, sizeof(pattern), "/dev/vport*p%d", number);
+	return open_device(pattern, O_WRONLY);
 }
 
 static void write_all(int fd, const char *data, ssize_t left)

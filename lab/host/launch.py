@@ -102,10 +102,10 @@ def strings(words):
     return b"".join(os.fsencode(word) + b"\0" for word in words)
 
 
-def guest_files(args, machine):
+def guest_files(args):
     """What init reads from /lab, see lab/guest/init.c."""
-    environment = dict(ENVIRONMENT, **machine.devices)
-    environment["VFIO_SELFTESTS_BDF"] = machine.devices["VFIO_IGB_BDFS"].split()[0]
+    environment = dict(ENVIRONMENT, **machines.DEVICES)
+    environment["VFIO_SELFTESTS_BDF"] = machines.DEVICES["VFIO_IGB_BDFS"].split()[0]
     environment["LAB_KERNEL"], environment["LAB_MACHINE"] = args.kernel, args.machine
     if args.shell:
         size = os.get_terminal_size()
@@ -113,7 +113,7 @@ def guest_files(args, machine):
     return {
         "lab/argv": strings(args.command),
         "lab/environ": strings(f"{name}={value}" for name, value in environment.items()),
-        "lab/devices": "\n".join(" ".join(machine.devices.values()).split()).encode(),
+        "lab/devices": "\n".join(" ".join(machines.DEVICES.values()).split()).encode(),
     }
 
 
@@ -155,7 +155,7 @@ class Host:
         base = os.path.join(BUILD, "lab", "initrd.cpio")
         initrd.build(base)
         with open(base, "rb") as file:
-            data = file.read() + initrd.archive(guest_files(args, self.machine))
+            data = file.read() + initrd.archive(guest_files(args))
         image = memory_file(data)
         fds.append(image)
 
@@ -236,13 +236,13 @@ class Host:
     def verdict(self):
         """The exit status, and what has to be said about it."""
         log = os.path.relpath(self.log, TOP)
-        with open(self.log, "rb") as file:
+        with open(self.log, encoding="utf-8", errors="replace") as file:
             console = file.read()
         complaint = complaints.find(console)
         words = self.status.decode().split()
         if complaint:
             late = " and time ran out" if self.timed_out else ""
-            return EXIT_COMPLAINT, [f"the kernel complained{late}; the console is in {log}", *complaint]
+            return EXIT_COMPLAINT, [f"the kernel complained{late}; the console is in {log}:", *complaint]
         if self.timed_out:
             return EXIT_TIMEOUT, [f"out of time after {self.args.timeout:g} s; the console is in {log}"]
         if len(words) == 3:
@@ -254,7 +254,7 @@ class Host:
             what = "the virtual host stopped while the command ran"
         else:
             what = "the virtual host stopped before the command ran"
-        tail = console.decode(errors="replace").splitlines()[-complaints.SHOWN :]
+        tail = console.splitlines()[-complaints.SHOWN :]
         return EXIT_LAB, [f"{what}; the console is in {log}, and ends:", *tail]
 
 
