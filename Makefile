@@ -27,6 +27,20 @@ selftests: setup ## build the VFIO selftests of stock and patched
 	@lab/build selftests stock
 	@lab/build selftests patched
 
+test: setup ## everything that must pass; ends with "N passed, N failed, N skipped"; SUITES="WORD..." for some of it
+	@lab/build kernel stock
+	@lab/build kernel patched
+	@lab/build kernel debug
+	@lab/build selftests stock
+	@lab/build selftests patched
+	@tests/run $(SUITES)
+
+check: setup ## static: checkpatch, sparse, W=1, kernel-doc, coccinelle, every patch builds, and this repository's own scripts
+	@lab/check
+
+demo: setup ## stock and patched side by side: where do doorbells live?
+	@lab/demo/run
+
 shell: setup ## an interactive shell on the virtual host; KERNEL= as above
 	@lab/build kernel $(KERNEL)
 	@lab/build selftests patched
@@ -42,4 +56,4 @@ distclean: ## remove all of build/
 base:
 	@[ -e bases/$(BASE) ] || { echo "make: there is no BASE '$(BASE)' (yet): bases/ has $$(ls bases | tr '\n' ' ')" >&2; exit 1; }
 
-.PHONY: help setup versions tree export kernel selftests shell clean distclean base
+.PHONY: help setup versions tree export kernel selftests test check demo shell clean distclean base
