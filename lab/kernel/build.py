@@ -12,7 +12,6 @@ import fcntl
 import hashlib
 import os
 import re
-import shutil
 import subprocess
 import sys
 
@@ -113,7 +112,7 @@ def kernel(name):
 
 
 def selftests(name):
-    with unless_built(key_of(sources(name)), "/out/bin") as needed:
+    with unless_built(key_of(sources(name)), "/out/vfio_dma_mapping_test") as needed:
         if needed:
             step(f"selftests {name}: headers", f"headers-{name}", *make("headers_install"))
             step(
@@ -121,21 +120,6 @@ def selftests(name):
                 *make("-C", "/src/tools/testing/selftests/vfio", "OUTPUT=/out", "KHDR_INCLUDES=-isystem /out/usr/include",
                       "EXTRA_CFLAGS=-O2 -static"),
             )  # fmt: skip
-            install()
-
-
-def install():
-    """The programs alone, in place all at once: the guest sees this directory."""
-    tree.remove("/out/bin.tmp")
-    os.mkdir("/out/bin.tmp")
-    for entry in os.scandir("/out"):
-        if entry.is_file() and entry.name.endswith("_test"):
-            shutil.copy2(entry.path, "/out/bin.tmp")
-    if os.path.isdir("/out/bin"):
-        subprocess.run(["mv", "--exchange", "-T", "/out/bin.tmp", "/out/bin"], check=True)
-        tree.remove("/out/bin.tmp")
-    else:
-        os.rename("/out/bin.tmp", "/out/bin")
 
 
 if __name__ == "__main__":
