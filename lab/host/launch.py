@@ -39,7 +39,6 @@ KERNELS = {
     "stock": Kernel("stock"),
     "patched": Kernel("patched"),
     "debug": Kernel("patched", "iommu.debug_pagealloc=1"),
-    "lts": Kernel("patched"),
 }
 
 EXIT_USAGE = 2
@@ -68,6 +67,7 @@ def seconds(text):
 
 
 def parse(words):
+    kinds = "; ".join(f"{name}: {machine.what}" for name, machine in machines.MACHINES.items())
     parser = argparse.ArgumentParser(
         prog="lab/run",
         usage="lab/run [OPTION]... -- COMMAND [ARG...]",
@@ -76,8 +76,8 @@ def parse(words):
         f"{EXIT_TIMEOUT} out of time, {EXIT_USAGE} wrong use, 128+N the command died of signal N, else the command's",
         allow_abbrev=False,
     )
-    parser.add_argument("--kernel", choices=KERNELS, default="patched")
-    parser.add_argument("--machine", choices=machines.MACHINES, default="smmuv3")
+    parser.add_argument("--kernel", choices=KERNELS, default="patched", help="default: %(default)s")
+    parser.add_argument("--machine", choices=machines.MACHINES, default="smmuv3", help=kinds)
     parser.add_argument("--share", metavar="DIR", help="appears read-write at /mnt, where COMMAND starts")
     parser.add_argument("--timeout", metavar="SECONDS", type=seconds, default=1800.0, help="default: %(default)g")
     parser.add_argument("--icount", action="store_true", help="one CPU whose clock counts instructions")

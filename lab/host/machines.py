@@ -23,7 +23,6 @@ class RootComplex:
 class Machine:
     what: str
     board: str
-    cpu: str = "neoverse-n1"
     append: str = ""
 
 
@@ -53,7 +52,7 @@ MACHINES = {
 
 def options(machine, memory, cpus):
     """QEMU's options for the hardware of a machine."""
-    out = ["-M", machine.board, "-cpu", machine.cpu, "-m", memory, "-smp", str(cpus)]
+    out = ["-M", machine.board, "-cpu", "neoverse-n1", "-m", memory, "-smp", str(cpus)]
     for complex_ in COMPLEXES:
         bus = "pcie.0"
         port_slot = IGB_PORT_SLOT
