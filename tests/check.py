@@ -27,10 +27,6 @@ class Failed(Exception):
     pass
 
 
-class Skipped(Exception):
-    pass
-
-
 def call(*command, cwd=None):
     result = subprocess.run(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", check=False)
     return result.returncode, result.stdout
@@ -124,9 +120,10 @@ def size_of_vfio_dma():
     compile_both("drivers/vfio/vfio_iommu_type1.c")
     sizes = {}
     for name in SOURCES:
-        status, output = call("pahole", "-C", "vfio_dma", f"build/check/{name}/drivers/vfio/vfio_iommu_type1.o")
+        # Its exit status says nothing.
+        output = call("pahole", "-C", "vfio_dma", f"build/check/{name}/drivers/vfio/vfio_iommu_type1.o")[1]
         match = re.search(r"/\* size: (\d+)", output)
-        if status or not match:
+        if not match:
             raise Failed(f"pahole does not know the size in {name}:\n{output}")
         sizes[name] = int(match[1])
     if sizes["stock"] != sizes["patched"]:
@@ -155,7 +152,7 @@ def interpreted_by(*words):
 
 
 def shellcheck():
-    status, output = call("shellcheck", *interpreted_by("/bin/bash", "/bin/sh"))
+    status, output = call("shellcheck", "-x", *interpreted_by("/bin/bash", "/bin/sh"))
     if status:
         raise Failed(output)
 
@@ -232,8 +229,6 @@ def main(quick):
         try:
             check()
             print(f"ok {number} {name}")
-        except Skipped as reason:
-            print(f"ok {number} {name} # SKIP {reason}")
         except (Failed, tree.TreeError) as error:
             failed += 1
             print("".join(f"# {line}\n" for line in str(error).splitlines()) + f"not ok {number} {name}")
