@@ -23,7 +23,6 @@ REPORTS = (
     r"INFO: .+ self-detected stall",
     r"INFO: trying to register non-static key",
     r"CPU\d+: Watchdog detected hard LOCKUP",
-    r"Bad page (?:state|map|cache)",
     r"\s*not ok \d",  # KUnit
 )
 # At the start of a line or after the time, perhaps with a prefix as in "rcu: INFO: ".

@@ -33,12 +33,14 @@ FIRMWARE_VARIABLES = "/usr/share/AAVMF/AAVMF_VARS.fd"
 class Kernel:
     selftests: str  # the tree they are built from
     append: str = ""
+    memory: str = "4G"  # of the guest; the host gives what is touched
 
 
 KERNELS = {
     "stock": Kernel("stock"),
     "patched": Kernel("patched"),
-    "debug": Kernel("patched", "iommu.debug_pagealloc=1"),
+    # kmemleak looks at every page: half the memory, half the time.
+    "debug": Kernel("patched", "iommu.debug_pagealloc=1", "2G"),
 }
 
 EXIT_USAGE = 2
@@ -160,7 +162,7 @@ class Host:
         fds.append(image)
 
         line = ["qemu-system-aarch64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
-        line += machines.options(self.machine, memory="4G", cpus=1 if args.icount else 2)
+        line += machines.options(self.machine, memory=KERNELS[args.kernel].memory, cpus=1 if args.icount else 2)
         line += ["-accel", "tcg" if args.icount else "tcg,thread=multi"]
         if args.icount:
             line += ["-icount", "shift=0,sleep=off"]
