@@ -18,6 +18,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 
 # Who commits when nobody says otherwise.  `make series` puts the sender in this place; a contributor who wants to be named in
@@ -316,10 +317,30 @@ def indent(text):
 
 @contextlib.contextmanager
 def step(what):
+    """One line for a step, with the time it took; on the way, in place on a terminal or every 15 s elsewhere, the time so far."""
     start = time.monotonic()
-    print(f"{what} ...", flush=True)
-    yield
-    print(f"{what}: {time.monotonic() - start:.0f} s", flush=True)
+    done = threading.Event()
+
+    def show():
+        while not done.wait(1 if sys.stdout.isatty() else 15):
+            print(f"\r{what}: {elapsed(start)} \033[K" if sys.stdout.isatty() else f"{what}: {elapsed(start)} ...", flush=True,
+                  end="" if sys.stdout.isatty() else "\n")  # fmt: skip
+
+    shower = threading.Thread(target=show, daemon=True)
+    shower.start()
+    result = "failed"
+    try:
+        yield
+        result = "done"
+    finally:
+        done.set()
+        shower.join()
+        print(f"{chr(13) if sys.stdout.isatty() else ''}{what}: {elapsed(start)}, {result}", flush=True)
+
+
+def elapsed(start):
+    seconds = int(time.monotonic() - start)
+    return f"{seconds // 60}:{seconds % 60:02}"
 
 
 def main(verb, base):
