@@ -45,6 +45,14 @@ def touched(*suffixes):
     return [name for name in names if name.endswith(suffixes) and not name.startswith("tools/")]
 
 
+def compiled():
+    """Of the C files touched, those with an object; the others are included in these."""
+    for name in touched(".c"):
+        with open(f"{LINUX.path}/{os.path.dirname(name)}/Makefile", encoding="utf-8") as file:
+            if re.search(rf"\b{re.escape(os.path.basename(name)[:-2])}\.o\b", file.read()):
+                yield name
+
+
 WARNING = re.compile(r"^(?:/src/|\./|\.\./)*([\w./-]+):\d+(?::\d+)?: (.*(?:warning|error).*)$", re.IGNORECASE)
 
 
@@ -66,8 +74,9 @@ def no_new_warnings(before, after):
 def configure(name):
     out = f"build/check/{name}"
     os.makedirs(out, exist_ok=True)
-    with open("lab/kernel/base.config", encoding="utf-8") as file:
-        tree.write(f"{out}/lab.config", file.read())
+    with open("lab/kernel/base.config", encoding="utf-8") as base, open("lab/kernel/debug.config", encoding="utf-8") as debug:
+        # With the KUnit tests, but without what changes the size of structures.
+        tree.write(f"{out}/lab.config", base.read() + "".join(line for line in debug if "KUNIT" in line))
     for target in (("KCONFIG_ALLCONFIG=/out/lab.config", "allnoconfig"), ("prepare",)):
         status, output = make(SOURCES[name], out, *target)
         if status:
@@ -208,11 +217,11 @@ def plan(quick):
         checks.append((f"kernel-doc {file}", lambda file=file: kernel_doc(file)))
     for name in SOURCES:
         checks.append((f"prepare {name}", lambda name=name: configure(name)))
-    for file in touched(".c"):
+    for file in compiled():
         checks.append((f"W=1 and sparse {file}", lambda file=file: compiler_and_sparse(file)))
     checks.append(("sizeof(struct vfio_dma) as on stock", size_of_vfio_dma))
     if not quick:
-        for file in touched(".c"):
+        for file in compiled():
             checks.append((f"coccinelle {file}", lambda file=file: coccinelle(file)))
         checks.append(("every patch builds", every_patch_builds))
     return checks
