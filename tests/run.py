@@ -68,6 +68,8 @@ def table():
     for kernel in ("patched", "debug"):
         for program in programs("patched", "vfio_reserved_msi*_test"):
             suites.append(Suite(f"{kernel}/{program}", ["sh", "-c", f"exec {program} $VFIO_IGB_BDFS"], kernel))
+    # They ran while the kernel booted; what is indented once are the cases.
+    suites.append(Suite("debug/kunit", ["sh", "-c", "sed -n 's/^    //p' /sys/kernel/debug/kunit/*/results"], "debug"))
     # The longest first, so that it is not the last to end, alone.
     return sorted(suites, key=lambda suite: not suite.name.endswith(LONGEST))
 
@@ -92,8 +94,8 @@ def parse(text, result):
     plan = None
     for line in text.splitlines():
         if match := PLAN.match(line):
-            plan = int(match[1])
-            if plan == 0:
+            plan = (plan or 0) + int(match[1])
+            if match[1] == "0":
                 result.cases["all"] = "skipped"
                 result.reasons["all"] = match[2] or "no reason given"
         elif match := POINT.match(line):
