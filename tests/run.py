@@ -54,10 +54,6 @@ def table():
         if os.access(script, os.X_OK) and os.path.isfile(script):
             suites.append(Suite(os.path.relpath(script, "tests"), [script]))
     suites.append(Suite("check", ["lab/check", "--quick"]))
-    # Made before this program was started, where a tool root is made: outside of one.
-    if os.path.exists(f"{OUT}/setup.tap"):
-        suites.append(Suite("setup", ["cat", f"{OUT}/setup.tap"]))
-
     # Upstream's tests, built from stock, find their device in $VFIO_SELFTESTS_BDF.
     for program in programs("stock", "*_test"):
         if program in LEFT_OUT:
@@ -70,6 +66,10 @@ def table():
             suites.append(Suite(f"{kernel}/{program}", ["sh", "-c", f"exec {program} $VFIO_IGB_BDFS"], kernel))
     # They ran while the kernel booted; what is indented once are the cases.
     suites.append(Suite("debug/kunit", ["sh", "-c", "sed -n 's/^    //p' /sys/kernel/debug/kunit/*/results"], "debug"))
+    # tests/run started it, outside of the tool root.
+    if os.path.exists(f"{OUT}/setup.part"):
+        wait = f"until [ -e {OUT}/setup.tap ]; do sleep 1; done; cat {OUT}/setup.tap"
+        suites.append(Suite("setup", ["sh", "-c", wait]))
     # The longest first, so that it is not the last to end, alone.
     return sorted(suites, key=lambda suite: not suite.name.endswith(LONGEST))
 
