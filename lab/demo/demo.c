@@ -143,13 +143,17 @@ static void say(const char *what, const char *how, bool good)
 {
 	const char *colour = plain ? "" : good ? "\033[32m" : "\033[31m";
 
-	printf("   %-58s %s%s%s\n", what, colour, how, plain ? "" : "\033[0m");
+	printf("   %-68s %s%s%s\n", what, colour, how, plain ? "" : "\033[0m");
 	fflush(stdout);
 }
 
 static void say_errno(const char *what, int ret)
 {
-	say(what, ret ? strerror(-ret) : "ok", !ret);
+	char how[64] = "ok";
+
+	if (ret)
+		snprintf(how, sizeof(how), "refused: %s", strerror(-ret));
+	say(what, how, !ret);
 }
 
 /* The window in force: registered, or the "msi" region of the first device's group. */
@@ -209,7 +213,7 @@ static void show_window(void)
 {
 	struct dma_region ram = { .size = RAM_SIZE };
 	struct machine m = {};
-	char line[80];
+	char line[128];
 
 	start(&m);
 	ram.vaddr = m.memory;
@@ -226,7 +230,8 @@ static void show_window(void)
 		copy_through_middle(&m, i);
 		addr = raise_msi(&m, i);
 		VFIO_ASSERT_TRUE(addr >= WINDOW_IOVA && addr < WINDOW_IOVA + WINDOW_SIZE);
-		snprintf(line, sizeof(line), "%s on %s: copy through 128M, MSI", bdfs[i], iommu);
+		snprintf(line, sizeof(line), "%s behind %s: copy through 128M, MSI to 0x%08lx",
+			 bdfs[i], iommu, addr);
 		say(line, "ok", true);
 		free(iommu);
 	}

@@ -32,7 +32,6 @@ FIRMWARE_VARIABLES = "/usr/share/AAVMF/AAVMF_VARS.fd"
 @dataclass(frozen=True)
 class Kernel:
     selftests: str  # the tree they are built from
-    append: str = ""
     memory: str = "4G"  # of the guest; the host gives what is touched
 
 
@@ -40,7 +39,7 @@ KERNELS = {
     "stock": Kernel("stock"),
     "patched": Kernel("patched"),
     # kmemleak looks at every page: half the memory, half the time.
-    "debug": Kernel("patched", "iommu.debug_pagealloc=1", "2G"),
+    "debug": Kernel("patched", "2G"),
 }
 
 EXIT_USAGE = 2
@@ -170,7 +169,7 @@ class Host:
         line += ["-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={FIRMWARE}"]
         line += ["-drive", f"if=pflash,unit=1,format=raw,snapshot=on,file={FIRMWARE_VARIABLES}"]
         line += ["-kernel", self.kernel, "-initrd", f"/proc/self/fd/{image}"]
-        arguments = (KERNEL_ARGUMENTS, KERNELS[args.kernel].append, self.machine.append, args.append)
+        arguments = (KERNEL_ARGUMENTS, self.machine.append, args.append)
         line += ["-append", " ".join(filter(None, arguments))]
         line += ["-chardev", f"file,id=console,append=on,path={self.log}", "-serial", "chardev:console"]
 
