@@ -69,7 +69,7 @@ def table():
     # tests/run started it, outside of the tool root.
     if os.path.exists(f"{OUT}/setup.part"):
         wait = f"until [ -e {OUT}/setup.tap ]; do sleep 1; done; cat {OUT}/setup.tap"
-        suites.append(Suite("setup", ["sh", "-c", wait]))
+        suites.append(Suite("setup", ["timeout", "900", "sh", "-c", wait]))
     # The longest first, so that it is not the last to end, alone.
     return sorted(suites, key=lambda suite: not suite.name.endswith(LONGEST))
 
