@@ -67,8 +67,8 @@ def table():
     # They ran while the kernel booted; what is indented once are the cases.
     suites.append(Suite("debug/kunit", ["sh", "-c", "sed -n 's/^    //p' /sys/kernel/debug/kunit/*/results"], "debug"))
     # tests/run started it, outside of the tool root.
-    if os.path.exists(f"{OUT}/setup.part"):
-        wait = f"until [ -e {OUT}/setup.tap ]; do sleep 1; done; cat {OUT}/setup.tap"
+    if os.path.exists(f"{OUT}/outside.part"):
+        wait = f"until [ -e {OUT}/outside.done ]; do sleep 1; done; cat {OUT}/outside.done"
         suites.append(Suite("setup", ["timeout", "900", "sh", "-c", wait]))
     # The longest first, so that it is not the last to end, alone.
     return sorted(suites, key=lambda suite: not suite.name.endswith(LONGEST))
