@@ -34,6 +34,7 @@ class Suite:
     command: list
     kernel: str = ""  # empty: runs here, not in the guest
     append: str = ""  # kernel arguments
+    share: str = "build/test"  # the guest's /mnt
     compare: str = ""  # the suite that ran the same program on stock
 
     def argv(self):
@@ -41,7 +42,7 @@ class Suite:
             return self.command
         # Ten times what it takes on an idle machine; the debug kernel, with lockdep and KASAN, is several times slower.
         limit = "1800" if self.kernel == "debug" else "900"
-        return ["lab/run", "--kernel", self.kernel, "--append", self.append, "--timeout", limit, "--", *self.command]
+        return ["lab/run", "--kernel", self.kernel, "--append", self.append, "--share", self.share, "--timeout", limit, "--", *self.command]
 
 
 def programs(tree, pattern):
@@ -54,12 +55,13 @@ def table():
         if os.access(script, os.X_OK) and os.path.isfile(script):
             suites.append(Suite(os.path.relpath(script, "tests"), [script]))
     suites.append(Suite("check", ["lab/check", "--quick"]))
-    # Upstream's tests, built from stock, find their device in $VFIO_SELFTESTS_BDF.
+    # Upstream's tests judge both kernels: the same programs, built from stock. They find their device in $VFIO_SELFTESTS_BDF.
     for program in programs("stock", "*_test"):
         if program in LEFT_OUT:
             continue
-        suites.append(Suite(f"stock/{program}", [program], "stock", ARGUMENTS.get(program, "")))
-        suites.append(Suite(f"patched/{program}", [program], "patched", ARGUMENTS.get(program, ""), compare=f"stock/{program}"))
+        for kernel, compare in (("stock", ""), ("patched", f"stock/{program}")):
+            append = ARGUMENTS.get(program, "")
+            suites.append(Suite(f"{kernel}/{program}", [f"./{program}"], kernel, append, "build/selftests/stock", compare))
     # Ours want all the igbs, one for each SMMU.
     for kernel in ("patched", "debug"):
         for program in programs("patched", "vfio_reserved_msi*_test"):
