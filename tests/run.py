@@ -17,6 +17,9 @@ import sys
 import threading
 import time
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lab", "kernel"))
+from kernels import KERNELS  # noqa: E402
+
 OUT = "build/test"
 WORKERS = 2  # a guest keeps about one processor busy
 
@@ -40,8 +43,8 @@ class Suite:
     def argv(self):
         if not self.kernel:
             return self.command
-        # Ten times what it takes on an idle machine; the debug kernel, with lockdep and KASAN, is several times slower.
-        limit = "1800" if self.kernel == "debug" else "900"
+        # Ten times what it takes on an idle machine; some kernels, with lockdep and KASAN, are several times slower.
+        limit = "1800" if KERNELS[self.kernel].slow else "900"
         return ["lab/run", "--kernel", self.kernel, "--append", self.append, "--share", self.share, "--timeout", limit, "--", *self.command]
 
 

@@ -16,31 +16,19 @@ import tempfile
 import termios
 import time
 import tty
-from dataclasses import dataclass
 
 import complaints
 import initrd
 import machines
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.join(TOP, "lab", "kernel"))
+from kernels import KERNELS  # noqa: E402
+
 BUILD = os.path.join(TOP, "build")
 FIRMWARE = "/usr/share/AAVMF/AAVMF_CODE.no-secboot.fd"
 FIRMWARE_VARIABLES = "/usr/share/AAVMF/AAVMF_VARS.fd"
 
-
-
-@dataclass(frozen=True)
-class Kernel:
-    selftests: str  # the tree they are built from
-    memory: str = "4G"  # of the guest; the host gives what is touched
-
-
-KERNELS = {
-    "stock": Kernel("stock"),
-    "patched": Kernel("patched"),
-    # kmemleak looks at every page: half the memory, half the time.
-    "debug": Kernel("patched", "2G"),
-}
 
 EXIT_USAGE = 2
 EXIT_COMPLAINT = 70
@@ -77,7 +65,7 @@ def parse(words):
         f"{EXIT_TIMEOUT} out of time, {EXIT_USAGE} wrong use, 128+N the command died of signal N, else the command's",
         allow_abbrev=False,
     )
-    parser.add_argument("--kernel", choices=KERNELS, default="patched", help="default: %(default)s")
+    parser.add_argument("--kernel", choices=KERNELS, default="patched", help="; ".join(f"{name}: {kernel.what}" for name, kernel in KERNELS.items()))
     parser.add_argument("--machine", choices=machines.MACHINES, default="smmuv3", help=kinds)
     parser.add_argument("--share", metavar="DIR", help="appears read-write at /mnt, where COMMAND starts")
     parser.add_argument("--timeout", metavar="SECONDS", type=seconds, default=1800.0, help="default: %(default)g")
@@ -184,7 +172,7 @@ class Host:
             fds.append(qemus.detach())
             line += ["-chardev", f"socket,id={name},fd={fds[-1]}", "-device", f"{device},chardev={name}"]
 
-        selftests = os.path.join(BUILD, "selftests", KERNELS[args.kernel].selftests)
+        selftests = os.path.join(BUILD, "selftests", KERNELS[args.kernel].source)
         for tag, path, slot, extra in (
             ("share", args.share and "/mnt", machines.SHARE, ""),
             ("selftests", os.path.isdir(selftests) and selftests, machines.SELFTESTS, ",readonly=on"),

@@ -1,6 +1,6 @@
 """Build a kernel, or the VFIO selftests, of the tree at /src into /out.
 
-    build.py kernel stock|patched|debug
+    build.py kernel NAME            as in kernels.py
     build.py selftests stock|patched
 
 Called by lab/build in the tool root.  What was built is noted in /out/lab-stamp last; when sources and configuration are
@@ -18,8 +18,8 @@ import sys
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "tree"))
 import tree  # noqa: E402
+from kernels import KERNELS  # noqa: E402
 
-FRAGMENTS = {"stock": ["base"], "patched": ["base"], "debug": ["base", "debug"]}
 STAMP = "/out/lab-stamp"
 
 # The same for everyone, so that the same sources give the same kernel.
@@ -91,24 +91,25 @@ def configure(name, wanted):
     missing = [f"{option}={value}" for option, value in options(wanted).items() if got.get(option, "n") != value]
     if missing:
         raise BuildError(
-            f"kernel {name}: these options of lab/kernel/{' and '.join(FRAGMENTS[name])}.config did not end up in its .config:\n"
+            f"kernel {name}: these options of lab/kernel/{' and '.join(KERNELS[name].fragments)}.config did not end up in its .config:\n"
             + "".join(f"  {option}\n" for option in missing)
             + "An option they depend on is not set, or this base has no such option: correct the fragment."
         )
 
 
 def kernel(name):
+    made = KERNELS[name]
     wanted = ""
-    for fragment in FRAGMENTS[name]:
+    for fragment in made.fragments:
         with open(f"{HERE}/{fragment}.config", encoding="utf-8") as file:
             wanted += file.read()
     image = "/out/arch/arm64/boot/Image"
-    with unless_built(key_of(sources(name), wanted), image) as needed:
+    with unless_built(key_of(sources(made.source), wanted, *made.options), image) as needed:
         if needed:
             # LOCALVERSION also keeps the tree's commit out of the version.
             version = f"LOCALVERSION=-{name}"
             configure(name, wanted)
-            step(f"kernel {name}", f"kernel-{name}", *make(version, "Image"))
+            step(f"kernel {name}", f"kernel-{name}", *make(version, *made.options, "Image"))
 
 
 def selftests(name):
