@@ -40,9 +40,12 @@ def make(source, out, *args):
     )  # fmt: skip
 
 
+def touched_by_series():
+    return tree.git(LINUX.path, "diff", "--name-only", "--diff-filter=d", "base").split()
+
+
 def touched(*suffixes):
-    names = tree.git(LINUX.path, "diff", "--name-only", "--diff-filter=d", "base").split()
-    return [name for name in names if name.endswith(suffixes) and not name.startswith("tools/")]
+    return [name for name in touched_by_series() if name.endswith(suffixes) and not name.startswith("tools/")]
 
 
 def compiled():
@@ -185,6 +188,31 @@ def spelling():
         raise Failed(output)
 
 
+def promises_have_tests():
+    """The tests that README names for each promise exist, and so do the patches."""
+    with open("README.md", encoding="utf-8") as file:
+        table = file.read().split("## What is promised", 1)[1].split("\n## ", 1)[0]
+    existing = set()
+    for name in touched_by_series():
+        if re.search(r"_test\.c$|kunit\.c$", name):
+            with open(f"{LINUX.path}/{name}", encoding="utf-8") as file:
+                existing |= set(re.findall(r"(?:TEST_F(?:_TIMEOUT)?\(\w+, |KUNIT_CASE\()(\w+)", file.read()))
+    rows = [line.split("|")[1:-1] for line in table.splitlines() if line.startswith("| ") and not line.startswith("| ---")][1:]
+    number = len(LINUX.patch_files())
+    wrong = []
+    for promise, patches, tests in rows:
+        if not tests.strip():
+            wrong.append(f"no test: {promise.strip()}")
+        for patch in re.findall(r"\d+", patches):
+            if not 1 <= int(patch) <= number:
+                wrong.append(f"no patch {patch}: {promise.strip()}")
+        for name in re.findall(r"`([a-z]\w*\*?)`", tests):
+            if not any(re.fullmatch(name.replace("*", ".*"), test) for test in existing):
+                wrong.append(f"no test has the name {name}: {promise.strip()}")
+    if wrong or not rows:
+        raise Failed("\n".join(wrong) or "README has no table of promises")
+
+
 def coccinelle(file):
     no_new_warnings(*compile_both(file, "C=2", "CHECK=scripts/coccicheck", "MODE=report"))
 
@@ -214,6 +242,7 @@ def every_patch_builds():
 
 def plan(quick):
     checks = [("shellcheck", shellcheck), ("python", python), ("spelling", spelling), ("no kernel source committed", no_kernel_source)]
+    checks.append(("promises have tests", promises_have_tests))
     for patch in LINUX.patch_files():
         checks.append((f"checkpatch {os.path.basename(patch)}", lambda patch=patch: checkpatch(patch)))
     for file in touched(".c", ".h"):
