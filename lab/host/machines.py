@@ -13,7 +13,7 @@ SERIAL, SHARE, SELFTESTS = "0x1", "0x2", "0x3"
 
 @dataclass(frozen=True)
 class RootComplex:
-    """A root bus behind an SMMU of its own, with an igb behind a root port."""
+    """A root bus with an igb behind a root port."""
 
     bus: int
     slot: int  # of the expander on the first root complex; 0: it is the first
@@ -23,12 +23,14 @@ class RootComplex:
 class Machine:
     what: str
     board: str
+    iommu: str  # with {bus} in it, one for each root complex
     append: str = ""
 
 
 COMPLEXES = (RootComplex(0x00, 0), RootComplex(0x08, 6), RootComplex(0x10, 7))
 IGB_PORT_SLOT = 4  # of the root port on the first complex; slot 0 on the others
 EDU_SLOT = 5
+IOMMU_SLOT = 8  # of an IOMMU that is a PCI device
 
 # What the guest finds them under in its environment.
 DEVICES = {
@@ -40,12 +42,19 @@ MACHINES = {
     "smmuv3": Machine(
         what="GICv3 with ITS, three SMMUv3s, on each an igb, on the first also an edu",
         board="virt,gic-version=3,its=on",
+        iommu="arm-smmuv3,primary-bus={bus}",
     ),
     "gicv2m": Machine(
         what="as smmuv3, with GICv2m instead of the ITS",
         board="virt,gic-version=2",
+        iommu="arm-smmuv3,primary-bus={bus}",
         # GICv2m does not tell devices apart, which both backends want to be forgiven.
         append="vfio_iommu_type1.allow_unsafe_interrupts=1 iommufd.allow_unsafe_interrupts=1",
+    ),
+    "virtio-iommu": Machine(
+        what="as smmuv3, with one virtio-iommu for all devices instead of the SMMUs",
+        board="virt,gic-version=3,its=on",
+        iommu=f"virtio-iommu-pci,bus=pcie.0,addr={IOMMU_SLOT:#x}",
     ),
 }
 
@@ -53,6 +62,8 @@ MACHINES = {
 def options(machine, memory, cpus):
     """QEMU's options for the hardware of a machine."""
     out = ["-M", machine.board, "-cpu", "neoverse-n1", "-m", memory, "-smp", str(cpus)]
+    if "{bus}" not in machine.iommu:
+        out += ["-device", machine.iommu]
     for complex_ in COMPLEXES:
         bus = "pcie.0"
         port_slot = IGB_PORT_SLOT
@@ -60,7 +71,8 @@ def options(machine, memory, cpus):
             bus = f"pcie.{complex_.bus:x}"
             port_slot = 0
             out += ["-device", f"pxb-pcie,id={bus},bus_nr={complex_.bus},bus=pcie.0,addr={complex_.slot:#x}"]
-        out += ["-device", f"arm-smmuv3,primary-bus={bus},id=smmu.{complex_.bus:x}"]
+        if "{bus}" in machine.iommu:
+            out += ["-device", machine.iommu.format(bus=bus)]
         port = f"port.{complex_.bus:x}"
         out += ["-device", f"pcie-root-port,id={port},bus={bus},addr={port_slot:#x},chassis={complex_.bus + 1},romfile="]
         out += ["-device", f"igb,bus={port},romfile="]
