@@ -20,7 +20,7 @@ tree: setup base ## unpack a base and apply its patches as commits: build/tree/$
 export: setup base ## write the commits of build/tree/$(BASE) back to patches/$(BASE)
 	@lab/in-root python3 lab/tree/tree.py export $(BASE)
 
-kernel: setup ## build a kernel: KERNEL=stock, patched (the default) or debug
+kernel: setup ## build a kernel: KERNEL=patched (the default) or another one of lab/README.md
 	@lab/build kernel $(KERNEL)
 
 selftests: setup ## build the VFIO selftests of stock and patched
@@ -43,7 +43,7 @@ demo: setup ## stock and patched side by side: where do doorbells live?
 
 shell: setup ## an interactive shell on the virtual host; KERNEL= as above
 	@lab/build kernel $(KERNEL)
-	@lab/build selftests patched
+	@lab/build selftests $(KERNEL)
 	@lab/run --kernel $(KERNEL) --shell
 
 clean: ## remove outputs; the tool root and the trees stay

@@ -5,8 +5,12 @@ import stat
 import subprocess
 import tempfile
 
+# How to get programs for an architecture, in the tool root: a compiler, and a static busybox.
+PROGRAMS = {
+    "arm64": ("aarch64-linux-gnu-gcc", "/usr/bin/busybox"),
+    "x86": ("gcc", "/opt/unpacked/amd64/usr/bin/busybox"),
+}
 HERE = os.path.dirname(os.path.abspath(__file__))
-BUSYBOX = "/usr/bin/busybox"  # arm64, static, from the tool root
 INIT = os.path.join(HERE, "..", "guest", "init.c")
 DIRECTORIES = ("bin", "dev", "etc", "lab", "mnt", "opt", "proc", "run", "sys", "tmp")
 FILES = {
@@ -34,9 +38,10 @@ def archive(files):
     return b"".join(entry(name, stat.S_IFREG | 0o644, data) for name, data in files.items()) + entry("TRAILER!!!", 0)
 
 
-def build(path):
-    """Make the part that is the same for every run, unless it is up to date."""
-    inputs = (INIT, BUSYBOX, __file__)
+def build(path, arch):
+    """Make the part that is the same for every run of an architecture, unless it is up to date."""
+    compiler, shell = PROGRAMS[arch]
+    inputs = (INIT, shell, __file__)
     if os.path.exists(path) and os.path.getmtime(path) > max(map(os.path.getmtime, inputs)):
         return
     directory = os.path.dirname(path)
@@ -45,10 +50,10 @@ def build(path):
     with tempfile.TemporaryDirectory(dir=directory) as scratch:
         program, partial = os.path.join(scratch, "init"), os.path.join(scratch, "initrd")
         subprocess.run(
-            ["aarch64-linux-gnu-gcc", "-Wall", "-Werror", "-O2", "-static", "-s", "-o", program, INIT],
+            [compiler, "-Wall", "-Werror", "-O2", "-static", "-s", "-o", program, INIT],
             check=True,
         )
-        with open(program, "rb") as init, open(BUSYBOX, "rb") as busybox, open(partial, "wb") as out:
+        with open(program, "rb") as init, open(shell, "rb") as busybox, open(partial, "wb") as out:
             for name in DIRECTORIES:
                 out.write(entry(name, stat.S_IFDIR | 0o755))
             # init's stdout and stderr; the kernel opens it before devtmpfs is mounted.

@@ -23,20 +23,17 @@ import machines
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(TOP, "lab", "kernel"))
-from kernels import KERNELS  # noqa: E402
+from kernels import DEFAULTS, KERNELS  # noqa: E402
 
 BUILD = os.path.join(TOP, "build")
-FIRMWARE = "/usr/share/AAVMF/AAVMF_CODE.no-secboot.fd"
-FIRMWARE_VARIABLES = "/usr/share/AAVMF/AAVMF_VARS.fd"
-
 
 EXIT_USAGE = 2
 EXIT_COMPLAINT = 70
 EXIT_LAB = 71  # the lab itself failed: no kernel, QEMU did not start, the guest ended early
 EXIT_TIMEOUT = 124
 
-# A busy host makes the guest stand still for seconds: only a longer stall is one.
-KERNEL_ARGUMENTS = "console=ttyAMA0 loglevel=7 panic=-1 hugepages=64 rcupdate.rcu_cpu_stall_timeout=120"
+# A busy host makes the guest stand still for seconds: only a longer stall is one. Huge pages have 2 MiB whatever is natural.
+KERNEL_ARGUMENTS = "loglevel=7 panic=-1 default_hugepagesz=2M hugepages=64 rcupdate.rcu_cpu_stall_timeout=120"
 ENVIRONMENT = {
     "PATH": "/bin:/opt/vfio-selftests",
     "HOME": "/tmp",
@@ -65,8 +62,8 @@ def parse(words):
         f"{EXIT_TIMEOUT} out of time, {EXIT_USAGE} wrong use, 128+N the command died of signal N, else the command's",
         allow_abbrev=False,
     )
-    parser.add_argument("--kernel", choices=KERNELS, default="patched", help="; ".join(f"{name}: {kernel.what}" for name, kernel in KERNELS.items()))
-    parser.add_argument("--machine", choices=machines.MACHINES, default="smmuv3", help=kinds)
+    parser.add_argument("--kernel", choices=KERNELS, help="; ".join(f"{name}: {kernel.what}" for name, kernel in KERNELS.items()))
+    parser.add_argument("--machine", choices=machines.MACHINES, help=kinds)
     parser.add_argument("--share", metavar="DIR", help="appears read-write at /mnt, where COMMAND starts")
     parser.add_argument("--timeout", metavar="SECONDS", type=seconds, default=1800.0, help="default: %(default)g")
     parser.add_argument("--icount", action="store_true", help="one CPU whose clock counts instructions")
@@ -78,6 +75,13 @@ def parse(words):
         options, command = words[:split], words[split + 1 :]
     args = parser.parse_args(options)
     args.command = command
+    # What is not given is what goes with the rest.
+    arch = KERNELS[args.kernel].arch if args.kernel else machines.MACHINES[args.machine].arch if args.machine else "arm64"
+    args.kernel = args.kernel or DEFAULTS[arch]
+    args.machine = args.machine or machines.default(arch)
+    if machines.MACHINES[args.machine].arch != arch:
+        kernels = [name for name, kernel in KERNELS.items() if kernel.arch != arch]
+        parser.error(f"kernel {args.kernel} is for {arch}, machine {args.machine} is not; its kernels are {', '.join(kernels)}")
     if args.shell:
         args.command = command or ["sh", "-l"]
         if not (sys.stdin.isatty() and sys.stdout.isatty()):
@@ -124,7 +128,8 @@ class Host:
     def __init__(self, args):
         self.args = args
         self.machine = machines.MACHINES[args.machine]
-        self.kernel = os.path.join(BUILD, "kernel", args.kernel, "arch/arm64/boot/Image")
+        self.arch = machines.ARCHITECTURES[self.machine.arch]
+        self.kernel = os.path.join(BUILD, "kernel", args.kernel, KERNELS[args.kernel].image)
         if not os.path.exists(self.kernel):
             raise LabError(f"there is no kernel '{args.kernel}' yet: run 'make kernel KERNEL={args.kernel}'")
         logs = os.path.join(BUILD, "logs")
@@ -141,23 +146,20 @@ class Host:
     def command_line(self, fds):
         """fds is filled with what QEMU inherits."""
         args = self.args
-        base = os.path.join(BUILD, "lab", "initrd.cpio")
-        initrd.build(base)
+        base = os.path.join(BUILD, "lab", f"initrd-{self.machine.arch}.cpio")
+        initrd.build(base, self.machine.arch)
         with open(base, "rb") as file:
             data = file.read() + initrd.archive(guest_files(args))
         image = memory_file(data)
         fds.append(image)
 
-        line = ["qemu-system-aarch64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
+        line = [self.arch.qemu, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
         line += machines.options(self.machine, memory=KERNELS[args.kernel].memory, cpus=1 if args.icount else 2)
         line += ["-accel", "tcg" if args.icount else "tcg,thread=multi"]
         if args.icount:
             line += ["-icount", "shift=0,sleep=off"]
-        # The variables are thrown away: every run starts from the same firmware.
-        line += ["-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={FIRMWARE}"]
-        line += ["-drive", f"if=pflash,unit=1,format=raw,snapshot=on,file={FIRMWARE_VARIABLES}"]
         line += ["-kernel", self.kernel, "-initrd", f"/proc/self/fd/{image}"]
-        arguments = (KERNEL_ARGUMENTS, self.machine.append, args.append)
+        arguments = (f"console={self.arch.console}", KERNEL_ARGUMENTS, self.machine.append, args.append)
         line += ["-append", " ".join(filter(None, arguments))]
         line += ["-chardev", f"file,id=console,append=on,path={self.log}", "-serial", "chardev:console"]
 
@@ -172,7 +174,7 @@ class Host:
             fds.append(qemus.detach())
             line += ["-chardev", f"socket,id={name},fd={fds[-1]}", "-device", f"{device},chardev={name}"]
 
-        selftests = os.path.join(BUILD, "selftests", KERNELS[args.kernel].source)
+        selftests = os.path.join(BUILD, "selftests", KERNELS[args.kernel].selftests)
         for tag, path, slot, extra in (
             ("share", args.share and "/mnt", machines.SHARE, ""),
             ("selftests", os.path.isdir(selftests) and selftests, machines.SELFTESTS, ",readonly=on"),

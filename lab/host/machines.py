@@ -12,6 +12,14 @@ SERIAL, SHARE, SELFTESTS = "0x1", "0x2", "0x3"
 
 
 @dataclass(frozen=True)
+class Architecture:
+    qemu: str
+    cpu: str
+    console: str
+    firmware: tuple = ()
+
+
+@dataclass(frozen=True)
 class RootComplex:
     """A root bus with an igb behind a root port."""
 
@@ -24,8 +32,23 @@ class Machine:
     what: str
     board: str
     iommu: str  # with {bus} in it, one for each root complex
+    arch: str = "arm64"
     append: str = ""
 
+
+ARCHITECTURES = {
+    "arm64": Architecture(
+        "qemu-system-aarch64",
+        "neoverse-n1",
+        "ttyAMA0",
+        # The variables are thrown away: every run starts from the same firmware.
+        (
+            "if=pflash,unit=0,format=raw,readonly=on,file=/usr/share/AAVMF/AAVMF_CODE.no-secboot.fd",
+            "if=pflash,unit=1,format=raw,snapshot=on,file=/usr/share/AAVMF/AAVMF_VARS.fd",
+        ),
+    ),
+    "x86": Architecture("qemu-system-x86_64", "max", "ttyS0"),
+}
 
 COMPLEXES = (RootComplex(0x00, 0), RootComplex(0x08, 6), RootComplex(0x10, 7))
 IGB_PORT_SLOT = 4  # of the root port on the first complex; slot 0 on the others
@@ -38,6 +61,7 @@ DEVICES = {
     "VFIO_EDU_BDF": "0000:00:05.0",
 }
 
+# The first of each architecture is its default.
 MACHINES = {
     "smmuv3": Machine(
         what="GICv3 with ITS, three SMMUv3s, on each an igb, on the first also an edu",
@@ -56,12 +80,25 @@ MACHINES = {
         board="virt,gic-version=3,its=on",
         iommu=f"virtio-iommu-pci,bus=pcie.0,addr={IOMMU_SLOT:#x}",
     ),
+    "intel-iommu": Machine(
+        what="x86-64, one Intel IOMMU for the same devices",
+        board="q35,kernel-irqchip=split",
+        iommu="intel-iommu,intremap=on",
+        arch="x86",
+    ),
 }
+
+
+def default(arch):
+    return next(name for name, machine in MACHINES.items() if machine.arch == arch)
 
 
 def options(machine, memory, cpus):
     """QEMU's options for the hardware of a machine."""
-    out = ["-M", machine.board, "-cpu", "neoverse-n1", "-m", memory, "-smp", str(cpus)]
+    arch = ARCHITECTURES[machine.arch]
+    out = ["-M", machine.board, "-cpu", arch.cpu, "-m", memory, "-smp", str(cpus)]
+    for drive in arch.firmware:
+        out += ["-drive", drive]
     if "{bus}" not in machine.iommu:
         out += ["-device", machine.iommu]
     for complex_ in COMPLEXES:

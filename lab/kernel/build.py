@@ -1,7 +1,7 @@
 """Build a kernel, or the VFIO selftests, of the tree at /src into /out.
 
     build.py kernel NAME            as in kernels.py
-    build.py selftests stock|patched
+    build.py selftests NAME         of this kernel's source, for its architecture
 
 Called by lab/build in the tool root.  What was built is noted in /out/lab-stamp last; when sources and configuration are
 still the same nothing is done, otherwise make finds out what to do.
@@ -22,6 +22,11 @@ from kernels import KERNELS  # noqa: E402
 
 STAMP = "/out/lab-stamp"
 
+COMPILERS = {
+    "arm64": ("ARCH=arm64", "CROSS_COMPILE=aarch64-linux-gnu-", "CC=ccache aarch64-linux-gnu-gcc"),
+    "x86": ("ARCH=x86_64", "CC=ccache gcc"),
+}
+
 # The same for everyone, so that the same sources give the same kernel.
 ENVIRONMENT = {"KBUILD_BUILD_TIMESTAMP": tree.EPOCH, "KBUILD_BUILD_USER": "lab", "KBUILD_BUILD_HOST": "lab", "KBUILD_BUILD_VERSION": "1"}
 COMPILED = r"^  (CC|AS|LD|AR|HOSTCC|VDSO|GEN|HDRINST) "
@@ -31,10 +36,9 @@ class BuildError(Exception):
     pass
 
 
-def make(*args):
+def make(arch, *args):
     jobs = len(os.sched_getaffinity(0))
-    return ["make", f"-j{jobs}", "-C", "/src", "O=/out", "ARCH=arm64", "CROSS_COMPILE=aarch64-linux-gnu-",
-            "CC=ccache aarch64-linux-gnu-gcc", "HOSTCC=ccache gcc", *args]  # fmt: skip
+    return ["make", f"-j{jobs}", "-C", "/src", "O=/out", *COMPILERS[arch], "HOSTCC=ccache gcc", *args]
 
 
 def step(name, log, *command):
@@ -85,7 +89,7 @@ def options(text):
 def configure(name, wanted):
     with open("/out/lab.config", "w", encoding="utf-8") as file:
         file.write("".join(f"{option}={value}\n" for option, value in options(wanted).items()))
-    step(f"kernel {name}: configuring", f"config-{name}", *make("KCONFIG_ALLCONFIG=/out/lab.config", "allnoconfig"))
+    step(f"kernel {name}: configuring", f"config-{name}", *make(KERNELS[name].arch, "KCONFIG_ALLCONFIG=/out/lab.config", "allnoconfig"))
     with open("/out/.config", encoding="utf-8") as file:
         got = options(file.read())
     missing = [f"{option}={value}" for option, value in options(wanted).items() if got.get(option, "n") != value]
@@ -103,22 +107,22 @@ def kernel(name):
     for fragment in made.fragments:
         with open(f"{HERE}/{fragment}.config", encoding="utf-8") as file:
             wanted += file.read()
-    image = "/out/arch/arm64/boot/Image"
-    with unless_built(key_of(sources(made.source), wanted, *made.options), image) as needed:
+    with unless_built(key_of(sources(made.source), wanted, *made.options), f"/out/{made.image}") as needed:
         if needed:
             # LOCALVERSION also keeps the tree's commit out of the version.
             version = f"LOCALVERSION=-{name}"
             configure(name, wanted)
-            step(f"kernel {name}", f"kernel-{name}", *make(version, *made.options, "Image"))
+            step(f"kernel {name}", f"kernel-{name}", *make(made.arch, version, *made.options, os.path.basename(made.image)))
 
 
 def selftests(name):
-    with unless_built(key_of(sources(name)), "/out/vfio_dma_mapping_test") as needed:
+    made = KERNELS[name]
+    with unless_built(key_of(sources(made.source)), "/out/vfio_dma_mapping_test") as needed:
         if needed:
-            step(f"selftests {name}: headers", f"headers-{name}", *make("headers_install"))
+            step(f"selftests {name}: headers", f"headers-{name}", *make(made.arch, "headers_install"))
             step(
                 f"selftests {name}", f"selftests-{name}",
-                *make("-C", "/src/tools/testing/selftests/vfio", "OUTPUT=/out", "KHDR_INCLUDES=-isystem /out/usr/include",
+                *make(made.arch, "-C", "/src/tools/testing/selftests/vfio", "OUTPUT=/out", "KHDR_INCLUDES=-isystem /out/usr/include",
                       "EXTRA_CFLAGS=-O2 -static"),
             )  # fmt: skip
 

@@ -1,10 +1,14 @@
 """The kernels, as a table: what they are built from, and what the virtual host needs to know about them.
 
-    kernels.py NAME     prints the source of a kernel, or says which kernels there are
+    kernels.py NAME     prints the source of a kernel and the name of its selftests, or says which kernels there are
 """
 
 import sys
 from dataclasses import dataclass
+
+
+# The kernel that comes out, in its build directory.
+IMAGES = {"arm64": "arch/arm64/boot/Image", "x86": "arch/x86/boot/bzImage"}
 
 
 @dataclass(frozen=True)
@@ -13,8 +17,18 @@ class Kernel:
     source: str  # "stock", the unpacked base, or "patched", build/tree/linux as it is
     fragments: tuple = ("base",)  # lab/kernel/*.config, over allnoconfig; the last word counts
     options: tuple = ()  # variables for make
+    arch: str = "arm64"
     memory: str = "4G"  # of the guest; the host gives what is touched
     slow: bool = False  # several times slower than the others
+
+    @property
+    def image(self):
+        return IMAGES[self.arch]
+
+    @property
+    def selftests(self):
+        """The kernel of the same source that its selftests are named after."""
+        return self.source if self.arch == "arm64" else f"{self.arch}-{self.source}"
 
 
 KERNELS = {
@@ -25,9 +39,13 @@ KERNELS = {
         memory="2G",  # kmemleak looks at every page: half the memory, half the time
         slow=True,
     ),
+    "64k": Kernel("patched, with pages of 64 KiB", "patched", ("base", "64k")),
+    "x86-stock": Kernel("mainline base, unpatched, for x86-64", "stock", ("base", "x86"), arch="x86"),
+    "x86-patched": Kernel("with the series, for x86-64", "patched", ("base", "x86"), arch="x86"),
 }  # fmt: skip
+DEFAULTS = {"arm64": "patched", "x86": "x86-patched"}
 
 if __name__ == "__main__":
     if sys.argv[1] not in KERNELS:
         sys.exit(f"there is no kernel '{sys.argv[1]}'; there are:\n" + "".join(f"  {name}: {kernel.what}\n" for name, kernel in KERNELS.items()))
-    print(KERNELS[sys.argv[1]].source)
+    print(KERNELS[sys.argv[1]].source, KERNELS[sys.argv[1]].selftests)
