@@ -1,6 +1,7 @@
 """Run the suites of the table below, count every test case, and end with `N passed, N failed, N skipped`.
 
-    run.py [PART-OF-A-NAME...]      only suites whose names contain one of these
+    run.py [--long] [PART-OF-A-NAME...]     only suites whose names contain one of these; --long: only those for which
+                                            "make test" has no time
 
 Called by tests/run in the tool root.  A suite is a program that prints TAP, in the guest or here.  It fails as a whole, as one
 more failed case, when it does not run to the end of its plan, when its exit status and its results disagree, or when lab/run
@@ -39,17 +40,36 @@ class Suite:
     append: str = ""  # kernel arguments
     share: str = "build/test"  # the guest's /mnt
     compare: str = ""  # the suite that ran the same program on stock
+    machine: str = ""  # empty: the kernel's default
+    long: bool = False  # not in the default run
 
     def argv(self):
         if not self.kernel:
             return self.command
         # Ten times what it takes on an idle machine; some kernels, with lockdep and KASAN, are several times slower.
         limit = "1800" if KERNELS[self.kernel].slow else "900"
-        return ["lab/run", "--kernel", self.kernel, "--append", self.append, "--share", self.share, "--timeout", limit, "--", *self.command]
+        machine = ["--machine", self.machine] if self.machine else []
+        return ["lab/run", "--kernel", self.kernel, *machine, "--append", self.append, "--share", self.share, "--timeout", limit, "--", *self.command]
 
 
 def programs(tree, pattern):
     return sorted(os.path.basename(path) for path in glob.glob(f"build/selftests/{tree}/{pattern}"))
+
+
+def upstream(before, after, long=False):
+    """Upstream's tests judge two kernels: the same programs, built from stock. They find their device in $VFIO_SELFTESTS_BDF."""
+    for program in programs(before, "*_test"):
+        if program in LEFT_OUT:
+            continue
+        for kernel, compare in ((before, ""), (after, f"{before}/{program}")):
+            append = ARGUMENTS.get(program, "")
+            yield Suite(f"{kernel}/{program}", [f"./{program}"], kernel, append, f"build/selftests/{before}", compare, long=long)
+
+
+def ours(kernel, machine="", long=False):
+    """Ours want all the igbs."""
+    for program in programs(KERNELS[kernel].selftests, "vfio_reserved_msi*_test"):
+        yield Suite(f"{machine or kernel}/{program}", ["sh", "-c", f"exec {program} $VFIO_IGB_BDFS"], kernel, machine=machine, long=long)
 
 
 def table():
@@ -58,17 +78,12 @@ def table():
         if os.access(script, os.X_OK) and os.path.isfile(script):
             suites.append(Suite(os.path.relpath(script, "tests"), [script]))
     suites.append(Suite("check", ["lab/check", "--quick"]))
-    # Upstream's tests judge both kernels: the same programs, built from stock. They find their device in $VFIO_SELFTESTS_BDF.
-    for program in programs("stock", "*_test"):
-        if program in LEFT_OUT:
-            continue
-        for kernel, compare in (("stock", ""), ("patched", f"stock/{program}")):
-            append = ARGUMENTS.get(program, "")
-            suites.append(Suite(f"{kernel}/{program}", [f"./{program}"], kernel, append, "build/selftests/stock", compare))
-    # Ours want all the igbs, one for each SMMU.
-    for kernel in ("patched", "debug"):
-        for program in programs("patched", "vfio_reserved_msi*_test"):
-            suites.append(Suite(f"{kernel}/{program}", ["sh", "-c", f"exec {program} $VFIO_IGB_BDFS"], kernel))
+    suites += upstream("stock", "patched")
+    suites += [*ours("patched"), *ours("debug"), *ours("patched", "gicv2m"), *ours("patched", "virtio-iommu")]
+    suites += ours("64k", long=True)
+    suites.append(Suite("lab/machine intel-iommu", ["tests/lab/machine", "intel-iommu"], long=True))
+    suites += upstream("x86-stock", "x86-patched", long=True)
+    suites += ours("x86-patched", long=True)
     # They ran while the kernel booted; what is indented once are the cases.
     suites.append(Suite("debug/kunit", ["sh", "-c", "sed -n 's/^    //p' /sys/kernel/debug/kunit/*/results"], "debug"))
     # tests/run started it, outside of the tool root.
@@ -136,7 +151,7 @@ def judge(status, result):
 
 
 def log_name(suite, kind):
-    return f"{OUT}/{suite.name.replace('/', '-')}.{kind}"
+    return f"{OUT}/{re.sub('[/ ]', '-', suite.name)}.{kind}"
 
 
 def run(suite, running):
@@ -206,11 +221,11 @@ def show_progress(running, done, total, stop):
         print(f"\r\033[K{text[: os.get_terminal_size().columns - 1]}\r" if terminal else f"... {text}", end="" if terminal else "\n", flush=True)
 
 
-def main(wanted):
+def main(wanted, long):
     os.makedirs(OUT, exist_ok=True)
-    suites = [suite for suite in table() if not wanted or any(word in suite.name for word in wanted)]
+    suites = [suite for suite in table() if suite.long == long and (not wanted or any(word in suite.name for word in wanted))]
     if not suites:
-        sys.exit(f"tests/run: no suite has {' or '.join(wanted)} in its name")
+        sys.exit(f"tests/run: no suite has {' or '.join(wanted)} in its name" + ("" if long else "; there are more with --long"))
     running, results, stop = {}, {}, threading.Event()
     threading.Thread(target=show_progress, args=(running, results, len(suites), stop), daemon=True).start()
     with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
@@ -230,4 +245,4 @@ def main(wanted):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main([word for word in sys.argv[1:] if word != "--long"], "--long" in sys.argv[1:])
