@@ -4,6 +4,7 @@
 MAKEFLAGS += --no-print-directory --no-builtin-rules
 KERNEL ?= patched
 BASE ?= linux
+VERSION = 14
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.* ## /\1|/p' Makefile | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -19,6 +20,9 @@ tree: setup base ## unpack a base and apply its patches as commits: build/tree/$
 
 export: setup base ## write the commits of build/tree/$(BASE) back to patches/$(BASE)
 	@lab/in-root python3 lab/tree/tree.py export $(BASE)
+
+series: setup base ## the mails to send, build/series/$(BASE)-v$(VERSION).mbox; BASE= as above, VERSION=14 and up
+	@lab/series/make $(BASE) $(VERSION)
 
 kernel: setup ## build a kernel: KERNEL=patched (the default) or another one of lab/README.md
 	@lab/build kernel $(KERNEL)
@@ -56,4 +60,4 @@ distclean: ## remove all of build/
 base:
 	@[ -e bases/$(BASE) ] || { echo "make: there is no BASE '$(BASE)' (yet): bases/ has $$(ls bases | tr '\n' ' ')" >&2; exit 1; }
 
-.PHONY: help setup versions tree export kernel selftests test check demo shell clean distclean base
+.PHONY: help setup versions tree export series kernel selftests test check demo shell clean distclean base
