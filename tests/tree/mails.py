@@ -1,0 +1,333 @@
+#!/usr/bin/env python3
+"""make series: who is named and asked in the mails, on a base of three files; and that git and b4 take those of the real series.
+
+Prints TAP.  Runs in the tool root.
+"""
+
+import contextlib
+import email
+import email.policy
+import functools
+import io
+import mailbox
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path[:0] = [os.path.join(TOP, "lab", "tree"), os.path.join(TOP, "lab", "series")]
+import series  # noqa: E402
+import tree  # noqa: E402
+from trees import commit, edit, refused, start  # noqa: E402
+
+SENDER = ("Test Sender", "sender@example.com")
+SIGN_OFF = "Signed-off-by: {} <{}>".format(*SENDER)
+TESTS, REAL_TESTS = [], []
+
+# Stands in for the script of a base's tree. Maintainers of main and of sub, and a list.
+GET_MAINTAINER = """
+print "Main Tainer <main\\@example.com> (reviewer:ALL (v3),maintainer:MAIN)\\n";
+print "\\"Sub (System)\\" <sub\\@example.com> (maintainer:SUB)\\n" if grep { m,b/sub/, } <STDIN>;
+print "list\\@example.com (open list)\\n";
+"""
+
+
+def test(function):
+    TESTS.append(function)
+    return function
+
+
+def real_test(function):
+    REAL_TESTS.append(function)
+    return function
+
+
+def write(path, text):
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def prepare():
+    """trees.py's base and its series of two, and what else it takes to mail it."""
+    tiny = start()
+    write("bases/tiny", "package = tiny\nto = MAIN\n")
+    write("build/tree/tiny/scripts/get_maintainer.pl", GET_MAINTAINER)
+    write("patches/tiny/changelog", "v15:\n - More.\n\nv14:\n - Change lines\n   of files.\n")
+    write("patches/tiny/0000-cover-letter.patch", "From: x\nSubject: [PATCH] main: Change\n lines\n\nThe text.\n\nMore of it.\n")
+    return tiny
+
+
+def mails(mbox):
+    """The mails of an mbox, parsed, the cover letter first."""
+    return [email.message_from_bytes(message.as_bytes(), policy=email.policy.default) for message in mailbox.mbox(mbox)]
+
+
+def made(source, version="14", sender=SENDER):
+    return mails(series.make(source, version, sender))
+
+
+def body(mail):
+    return mail.get_content()
+
+
+def sign_offs(mail):
+    return re.findall("^Signed-off-by: .*", body(mail).partition("\n---\n")[0], re.MULTILINE)
+
+
+def everything_in(path):
+    """Names, sizes and times of all files."""
+    return sorted((entry.path, entry.stat().st_size, entry.stat().st_mtime_ns)
+                  for folder, _, _ in os.walk(path) for entry in os.scandir(folder) if entry.is_file(follow_symlinks=False))  # fmt: skip
+
+
+@test
+def the_cover_letter_is_complete(tiny):
+    cover, *patches = made(tiny)
+    assert cover["Subject"] == "[PATCH v14 0/2] main: Change lines", cover["Subject"]
+    parts = [
+        "The text.", "More of it.", "Changes in v14\n==============\n", " - Change lines\n   of files.", "Base: v1.0, from Debian's package tiny 1.0.",
+        "Test Sender (2):", " main: change the third line\n", " 2 files changed, ",
+    ]  # fmt: skip
+    places = [body(cover).find(part) for part in parts]
+    assert -1 not in places and places == sorted(places), body(cover)
+    assert "More.\n" not in body(cover), "another version's changes"
+    assert len(patches) == 2
+
+
+@test
+def the_version_is_in_every_subject(tiny):
+    assert [mail["Subject"][:15] for mail in made(tiny, "15")] == [f"[PATCH v15 {n}/2]" for n in range(3)]
+
+
+@test
+def a_version_without_a_changelog_is_refused(tiny):
+    refused(lambda: made(tiny, "16"), "patches/tiny/changelog", "'v16:'")
+    assert not os.path.exists("build/series")
+
+
+@test
+def every_patch_is_signed_off_once(tiny):
+    edit("build/tree/tiny/Makefile", "line 7 of", "changed")
+    commit(f"Makefile: change\n\nWhy.\n\nFixes: 123456789012 (\"main\")\n{SIGN_OFF}\nReported-by: R <r@example.com>")
+    tiny.export()
+    _, *patches = made(tiny)
+    assert [sign_offs(mail) for mail in patches] == [[SIGN_OFF]] * 3
+    assert f"\n\n{SIGN_OFF}\n---\n" in body(patches[0])
+
+
+@test
+def an_author_who_wants_to_be_named_is(tiny):
+    edit("build/tree/tiny/Makefile", "line 7 of", "changed")
+    commit("Makefile: change\n\nWhy.", "--author=An Author <author@example.com>")
+    tiny.export()
+    refused(lambda: made(tiny), "An Author", "has not signed it off")
+    commit("Makefile: change\n\nWhy.\n\nSigned-off-by: An Author <author@example.com>", "--amend")
+    tiny.export()
+    mail = made(tiny)[-1]
+    assert mail["From"] == "Test Sender <sender@example.com>"
+    assert body(mail).startswith("From: An Author <author@example.com>\n"), body(mail)
+    assert sign_offs(mail) == ["Signed-off-by: An Author <author@example.com>", SIGN_OFF], sign_offs(mail)
+
+
+@test
+def names_need_not_be_ascii(tiny):
+    sender = ("Zoë (ü, é)", "zoe@example.com")
+    mbox = series.make(tiny, "14", sender)
+    for mail in mails(mbox):
+        assert mail["From"].addresses[0].display_name == sender[0], mail["From"]
+    tree.git("build/tree/tiny", "checkout", "-q", "-b", "again", "base")
+    tree.git("build/tree/tiny", "am", "-q", "--empty=drop", os.path.abspath(mbox))
+    who = tree.git("build/tree/tiny", "log", "-1", "--format=%an <%ae>%n%(trailers:key=Signed-off-by,valueonly)").split("\n")
+    assert who[:2] == ["{} <{}>".format(*sender)] * 2, who
+
+
+@test
+def maintainers_are_asked_and_others_get_copies(tiny):
+    cover, first, second = made(tiny)
+    for mail in (cover, first, second):
+        assert mail["To"] == "Main Tainer <main@example.com>", mail["To"]
+    assert first["Cc"] == "list@example.com", first["Cc"]
+    for mail in (cover, second):
+        assert {address.addr_spec for address in mail["Cc"].addresses} == {"sub@example.com", "list@example.com"}, mail["Cc"]
+    write("bases/tiny", "package = tiny\nto = NOBODY\n")
+    refused(lambda: made(tiny), "bases/tiny")
+
+
+@test
+def the_tree_is_left_alone_and_what_is_not_exported_out(tiny):
+    edit("build/tree/tiny/Makefile", "line 7 of", "not exported")
+    commit("Makefile: not exported")
+    edit("build/tree/tiny/Makefile", "line 8 of", "not committed")
+    before = everything_in("build/tree/tiny")
+    assert len(made(tiny)) == 3
+    assert everything_in("build/tree/tiny") == before
+
+
+@test
+def the_folder_has_the_same_mails(tiny):
+    mbox = series.make(tiny, "14", SENDER)
+    folder = mbox.removesuffix(".mbox")
+    text = ""
+    for name in sorted(os.listdir(folder)):
+        with open(f"{folder}/{name}", encoding="utf-8") as file:
+            text += file.read()
+    with open(mbox, encoding="utf-8") as file:
+        assert file.read() == text
+
+
+@test
+def a_sender_who_is_nobody_is_refused(_):
+    """With the program that `make series` starts, which hands in what the caller's git is configured with."""
+    before = everything_in(f"{TOP}/build/series")
+    name_command, address_command = "git config --global user.name 'Your Name'", "git config --global user.email 'you@example.com'"
+    for name, address, version, said in (
+        ("", SENDER[1], "14", f": {name_command}"),
+        (SENDER[0], "", "14", f": {address_command}"),
+        (*tree.AUTHOR, "14", f": {name_command} && {address_command}"),
+        (*SENDER, "next", ": make series VERSION=14"),
+    ):
+        configuration = {"GIT_CONFIG_COUNT": "2", "GIT_CONFIG_KEY_0": "user.name", "GIT_CONFIG_VALUE_0": name,
+                         "GIT_CONFIG_KEY_1": "user.email", "GIT_CONFIG_VALUE_1": address}  # fmt: skip
+        result = subprocess.run(
+            [f"{TOP}/lab/series/make", "linux", version], env={**os.environ, **configuration}, capture_output=True, text=True, check=False
+        )
+        assert result.returncode == 1 and result.stdout == "", result
+        assert result.stderr.endswith(f"{said}\n") and result.stderr.count("\n") == 1, result.stderr
+    assert everything_in(f"{TOP}/build/series") == before
+
+
+# The real series: (source, its mbox, a scratch folder)
+
+
+def apply(source, mbox, where, *options):
+    """git am on the base, as strict as it is by itself: context must match.  Returns the resulting tree."""
+    tree.git(".", "clone", "-q", "--shared", "--no-checkout", source.path, where)
+    # Of ninety thousand files, those that are changed.
+    files = tree.git(where, "diff", "--name-only", "base", source.taken()["head"]).split()
+    tree.git(where, "sparse-checkout", "set", "--no-cone", *(f"/{name}" for name in files))
+    tree.git(where, "checkout", "-q", "--detach", "base")
+    tree.git(where, "am", "-q", *options, os.path.abspath(mbox), GIT_COMMITTER_NAME="Test Receiver", GIT_COMMITTER_EMAIL="receiver@example.com")
+    return tree.git(where, "rev-parse", "HEAD^{tree}")
+
+
+def tree_of(source):
+    return tree.git(source.path, "rev-parse", f"{source.taken()['head']}^{{tree}}")
+
+
+@real_test
+def git_am_makes_the_same_tree(source, mbox, scratch):
+    assert apply(source, mbox, f"{scratch}/am", "--empty=drop") == tree_of(source)
+
+
+@real_test
+def b4_am_takes_it(source, mbox, scratch):
+    """As a receiver would, but for the network.  b4 wants to know who that is."""
+    receiver = {"GIT_CONFIG_COUNT": "3", "GIT_CONFIG_KEY_0": "user.name", "GIT_CONFIG_VALUE_0": "Test Receiver",
+                "GIT_CONFIG_KEY_1": "user.email", "GIT_CONFIG_VALUE_1": "receiver@example.com",
+                "GIT_CONFIG_KEY_2": "safe.directory", "GIT_CONFIG_VALUE_2": "*"}  # fmt: skip
+    os.mkdir(f"{scratch}/b4")
+    tree.git(scratch, "init", "-q", "receiver")
+    result = subprocess.run(
+        ["b4", "--no-interactive", "--offline-mode", "am", "--use-local-mbox", os.path.abspath(mbox), "--outdir", f"{scratch}/b4"],
+        cwd=f"{scratch}/receiver", env={**os.environ, **receiver, "HOME": scratch}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    said = result.stdout + result.stderr
+    print(said)
+    assert result.returncode == 0
+    assert f"Total patches: {len(source.patch_files())}\n" in said
+    assert not re.search(r"\b(ERROR|WARNING)\b", said)
+    [ready] = [name for name in os.listdir(f"{scratch}/b4") if name.endswith(".mbx")]
+    assert ready.startswith("v14_"), ready
+    assert apply(source, f"{scratch}/b4/{ready}", f"{scratch}/b4-am") == tree_of(source)
+
+
+@real_test
+def everyone_named_is_real(source, mbox, _):
+    cover, *patches = mails(mbox)
+    with open(mbox, encoding="utf-8") as file:
+        text = file.read()
+    for word in (*tree.AUTHOR, ".invalid"):
+        assert word not in text, f"{word!r} is in the mails"
+    for mail in (cover, *patches):
+        assert mail["From"] == "{} <{}>".format(*SENDER), mail["From"]
+        assert mail["To"] == cover["To"] and len(mail["To"].addresses) >= 2, mail["To"]
+        assert {a.addr_spec for a in mail["Cc"].addresses} <= {a.addr_spec for a in cover["Cc"].addresses}, mail["Cc"]
+        assert sign_offs(mail).count(SIGN_OFF) == (mail is not cover), mail["Subject"]
+    assert {"kvm@vger.kernel.org", "iommu@lists.linux.dev"} <= {a.addr_spec for a in cover["Cc"].addresses}
+
+
+@real_test
+def it_is_one_thread_in_order(source, mbox, _):
+    cover, *patches = mails(mbox)
+    count = len(source.patch_files())
+    assert [mail["Subject"].split("]")[0] for mail in (cover, *patches)] == [f"[PATCH v14 {n:02}/{count:02}" for n in range(count + 1)]
+    assert "In-Reply-To" not in cover
+    assert {mail["In-Reply-To"] for mail in patches} == {cover["Message-ID"]}
+    assert len({mail["Message-ID"] for mail in (cover, *patches)}) == count + 1
+    with open(mbox, encoding="utf-8") as file:
+        assert not re.search(r"^Subject: .*\n\s", file.read(), re.MULTILINE), "a subject of two lines"
+
+
+@real_test
+def the_base_is_named_and_no_commit_is_made_up(_, mbox, __):
+    cover = body(mails(mbox)[0])
+    assert re.search(r"^Base: v7\.[\d.]+, from Debian's package linux-source-7\.\d+ 7\.[\d.]+-\S+\.$", cover, re.MULTILINE), cover
+    assert "base-commit" not in cover, "nobody else has the commit that the tree starts with"
+
+
+@real_test
+def checkpatch_has_no_complaint_about_the_mails(source, mbox, _):
+    """About what `make series` adds. The rest is `make check`'s, which looks at patches that nobody signed off."""
+    types = "MISSING_SIGN_OFF,NO_AUTHOR_SIGN_OFF,BAD_SIGN_OFF,FROM_SIGN_OFF_MISMATCH,EMAIL_SUBJECT,UTF8_BEFORE_PATCH,CORRUPTED_PATCH"
+    folder = os.path.abspath(mbox.removesuffix(".mbox"))
+    patches = [f"{folder}/{name}" for name in sorted(os.listdir(folder)) if not name.startswith("0000-")]
+    result = subprocess.run(
+        ["perl", "scripts/checkpatch.pl", "--no-summary", "--terse", "--show-types", "--types", types, *patches],
+        cwd=source.path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def run(number, function, arguments):
+    output = io.StringIO()
+    begin = time.monotonic()
+    try:
+        with contextlib.redirect_stdout(output):
+            function(*arguments())
+        verdict = "ok"
+    except Exception:  # noqa: BLE001 - a test may fail in any way
+        print("".join(f"# {line}\n" for line in (output.getvalue() + traceback.format_exc()).splitlines()), end="")
+        verdict = "not ok"
+    print(f"{verdict} {number} {function.__name__}", flush=True)
+    print(f"# {time.monotonic() - begin:.1f} s")
+    return verdict == "not ok"
+
+
+def main():
+    print(f"TAP version 13\n1..{len(TESTS) + len(REAL_TESTS)}")
+    failed = 0
+    for number, function in enumerate(TESTS, 1):
+        with tempfile.TemporaryDirectory() as scratch:
+            os.chdir(scratch)
+            failed += run(number, function, lambda: [prepare()])
+            os.chdir(TOP)
+    linux = tree.Tree("linux")
+    mbox = functools.cache(lambda: series.make(linux, "14", SENDER))
+    with tempfile.TemporaryDirectory() as scratch:
+        # Not where a sender's own mails may be.
+        series.OUT = f"{scratch}/series"
+        for number, function in enumerate(REAL_TESTS, len(TESTS) + 1):
+            if os.path.isdir(linux.path):
+                failed += run(number, function, lambda: [linux, mbox(), scratch])
+            else:
+                print(f"ok {number} {function.__name__} # SKIP there is no {linux.path}")
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
