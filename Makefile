@@ -37,6 +37,7 @@ test: setup ## everything that must pass; ends with "N passed, N failed, N skipp
 	@lab/build kernel debug
 	@lab/build selftests stock
 	@lab/build selftests patched
+	@tests/module/build patched
 	@tests/run $(SUITES)
 
 check: setup ## static: checkpatch, sparse, W=1, kernel-doc, coccinelle, every patch builds, and this repository's own scripts

@@ -112,7 +112,8 @@ def kernel(name):
             # LOCALVERSION also keeps the tree's commit out of the version.
             version = f"LOCALVERSION=-{name}"
             configure(name, wanted)
-            step(f"kernel {name}", f"kernel-{name}", *make(made.arch, version, *made.options, os.path.basename(made.image)))
+            # It has no modules; tests/module wants what the kernel exports, Module.symvers.
+            step(f"kernel {name}", f"kernel-{name}", *make(made.arch, version, *made.options, os.path.basename(made.image), "modules"))
 
 
 def selftests(name):
