@@ -43,6 +43,12 @@ test: setup ## everything that must pass; ends with "N passed, N failed, N skipp
 check: setup ## static: checkpatch, sparse, W=1, kernel-doc, coccinelle, every patch builds, and this repository's own scripts
 	@lab/check
 
+coverage: setup ## which lines that the series adds are executed by the tests, and why the others are not
+	@lab/build kernel coverage
+	@lab/build selftests patched
+	@tests/module/build coverage
+	@lab/in-root python3 tests/coverage.py
+
 demo: setup ## stock and patched side by side: where do doorbells live?
 	@lab/demo/run
 
@@ -61,4 +67,4 @@ distclean: ## remove all of build/
 base:
 	@[ -e bases/$(BASE) ] || { echo "make: there is no BASE '$(BASE)' (yet): bases/ has $$(ls bases | tr '\n' ' ')" >&2; exit 1; }
 
-.PHONY: help setup versions tree export series kernel selftests test check demo shell clean distclean base
+.PHONY: help setup versions tree export series kernel selftests test check coverage demo shell clean distclean base

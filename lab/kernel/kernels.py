@@ -31,6 +31,15 @@ class Kernel:
         return self.source if self.arch == "arm64" else f"{self.arch}-{self.source}"
 
 
+# The objects that the series changes.
+TOUCHED = ("iommu", "dma-iommu", "virtio-iommu", "irq-gic-v3-its", "irq-gic-v2m", "irq-gic-v3-mbi", "vfio_iommu_type1")
+
+# gcov knows the lines that are left when early optimizations are done: "ret = -EINVAL; goto out;" and "return -ENOMEM;" are
+# not, they end up as constants in the code of other lines. These leave them alone.
+EVERY_LINE = (
+    "-fno-early-inlining -fno-tree-ccp -fno-tree-copy-prop -fno-tree-forwprop -fno-tree-fre -fno-tree-vrp -fdisable-tree-sccopy1"
+)
+
 KERNELS = {
     "stock": Kernel("mainline base, unpatched", "stock"),
     "patched": Kernel("with the series; the default", "patched"),
@@ -42,6 +51,10 @@ KERNELS = {
     "64k": Kernel("patched, with pages of 64 KiB", "patched", ("base", "64k")),
     "x86-stock": Kernel("mainline base, unpatched, for x86-64", "stock", ("base", "x86"), arch="x86"),
     "x86-patched": Kernel("with the series, for x86-64", "patched", ("base", "x86"), arch="x86"),
+    "coverage": Kernel(
+        "patched, with gcov of what the series changes, fault injection, KUnit", "patched", ("base", "coverage"),
+        options=tuple(option for name in TOUCHED for option in (f"GCOV_PROFILE_{name}.o=y", f"CFLAGS_{name}.o={EVERY_LINE}")),
+    ),
 }  # fmt: skip
 DEFAULTS = {"arm64": "patched", "x86": "x86-patched"}
 

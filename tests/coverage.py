@@ -1,0 +1,172 @@
+"""Which lines that the series adds to drivers/ do the tests execute?
+
+Boots the kernel `coverage`, which counts with gcov, runs the KUnit tests and the selftests of the series in it, and prints
+the figure and every line that was not executed. Each of those has to be in tests/coverage/unreached, with the reason why no
+test can reach it, and what is there must still be true. Called by `make coverage` in the tool root.
+
+A line counts if the compiler made code of it; declarations, comments and what it joined with another line do not.
+"""
+
+import collections
+import glob
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, os.path.join(TOP, "lab", "tree"))
+import tree  # noqa: E402
+
+LINUX = tree.Tree("linux")
+OUT = "build/coverage"
+OBJECTS = "build/kernel/coverage"  # /out of the build
+MODULE = "build/module/coverage"  # the device of tests/module, and its test
+UNREACHED = "tests/coverage/unreached"
+
+# What is executed on different machines adds up: all our programs on one, on the others those that execute more of the drivers.
+MACHINES = {"smmuv3": "*", "gicv2m": "fail_nth", "virtio-iommu": "iova"}
+
+# Everything is run, whatever fails. Exit status 4 is a program that skipped all of its tests.
+SCRIPT = """
+cat /sys/kernel/debug/kunit/*/results
+failed=0
+insmod vfio_pin.ko
+for program in /opt/vfio-selftests/vfio_reserved_msi_${PROGRAMS}_test ./pin_test; do
+	$program $VFIO_IGB_BDFS
+	status=$?
+	[ $status = 0 ] || [ $status = 4 ] || { echo "$program ended with $status"; failed=1; }
+done
+cd /sys/kernel/debug/gcov
+find . -name '*.gcda' | while read -r file; do
+	mkdir -p "/mnt/${file%/*}"
+	cat "$file" >"/mnt/$file"
+done
+exit $failed
+"""
+
+
+class Failed(Exception):
+    pass
+
+
+def run_tests(machine):
+    """Run them all, and return the files with the counts."""
+    out = f"{OUT}/{machine}"
+    shutil.rmtree(out, ignore_errors=True)
+    shutil.copytree(MODULE, out)
+    log = f"build/logs/coverage-{machine}.log"
+    command = ["lab/run", "--kernel", "coverage", "--machine", machine, "--share", out, "--timeout", "1200", "--", "sh", "-c", f"PROGRAMS='{MACHINES[machine]}'{SCRIPT}"]
+    status = subprocess.run(["lab/step", f"coverage: tests on {machine}", log, "tests", r"^ *(not )?ok [0-9]", *command], check=False).returncode
+    if status:
+        raise Failed(f"what they executed says nothing while they fail: see {log}")
+    return glob.glob(f"{out}/out/**/*.gcda", recursive=True)
+
+
+def counts_of(data):
+    """(file, line) -> (function, how often it was executed), for the object whose counts are in data."""
+    where = os.path.dirname(data)
+    notes = os.path.splitext(f"{OBJECTS}/{data.partition('/out/')[2]}")[0] + ".gcno"
+    shutil.copy2(notes, where)
+    result = subprocess.run(
+        ["aarch64-linux-gnu-gcov", "--json-format", "--stdout", os.path.basename(data)], cwd=where, capture_output=True, check=False
+    )
+    if result.returncode or not result.stdout:
+        raise Failed(f"gcov does not read {data}: {result.stderr.decode()}")
+    found = {}
+    for file in json.loads(result.stdout)["files"]:
+        name = file["file"].removeprefix("/src/")
+        for line in file["lines"]:
+            key = name, line["line_number"]
+            found[key] = line.get("function_name", ""), line["count"] + found.get(key, ("", 0))[1]
+    return found
+
+
+def added():
+    """(file, line) -> its text, for all that the tree, as it is, adds to drivers/. Tests are not what is tested."""
+    found = {}
+    name, number = "", 0
+    for line in tree.git(LINUX.path, "diff", "-U0", "--no-ext-diff", "--no-renames", "--default-prefix", "base", "--", "drivers/*.[ch]").splitlines():
+        if line.startswith("+++ "):
+            name = line.removeprefix("+++ b/")
+        elif match := re.match(r"@@ -\S+ \+(\d+)", line):
+            number = int(match[1])
+        elif line.startswith("+"):
+            if not name.endswith("kunit.c"):
+                found[name, number] = " ".join(line[1:].split())
+            number += 1
+    return found
+
+
+def explanations():
+    """(file, function, text) of lines that no test reaches, or (file, None, None) -> the reason. The format is in the file."""
+    found, lines, reason = collections.defaultdict(list), [], []
+    with open(UNREACHED, encoding="utf-8") as file:
+        text = [line.rstrip() for line in file if not line.startswith("#")]
+    for line in [*text, ""]:
+        if line.startswith((" ", "\t")):
+            reason.append(line.strip())
+            continue
+        if reason:
+            for key in lines:
+                found[key].append(" ".join(reason))
+            lines, reason = [], []
+        if line:
+            match = re.match(r"(\S+)(?: (\w+): (.+))?$", line)
+            if not match:
+                raise Failed(f"{UNREACHED}: not 'FILE FUNCTION: TEXT' and not 'FILE': {line}")
+            lines.append(match.groups())
+    if lines:
+        raise Failed(f"{UNREACHED}: no reason is given for what ends with {lines[-1]}")
+    return found
+
+
+def report(ours, counts):
+    code = {key: counts[key] for key in ours if key in counts}
+    missed = sorted(key for key, (_, count) in code.items() if not count)
+    print(f"\n{len(ours)} lines added to drivers/, {len(code)} of them with code, {len(code) - len(missed)} of these executed")
+    for name in sorted({name for name, _ in ours}):
+        here = [key for key in code if key[0] == name]
+        print(f"  {name}: {sum(1 for key in here if code[key][1])} of {len(here)}")
+    reasons = explanations()
+    unexplained = 0
+    for name in sorted({name for name, _ in ours if name.endswith(".c")} - {name for name, _ in counts}):
+        print(f"\nnot in this kernel: {name}, {sum(1 for key in ours if key[0] == name)} lines")
+        if not reasons[name, None, None]:
+            raise Failed(f"add it to TOUCHED in lab/kernel/kernels.py, or say in {UNREACHED} why this kernel cannot have it")
+        print(f"      {reasons[name, None, None].pop(0)}")
+    if missed:
+        print("\nnot executed:")
+    for name, number in missed:
+        key = name, code[name, number][0], ours[name, number]
+        print(f"  {name}:{number} {key[1]}: {key[2]}")
+        if reasons[key]:
+            print(f"      {reasons[key].pop(0)}")
+        else:
+            print(f"      NOT EXPLAINED: test it, or say in {UNREACHED} why no test can reach it")
+            unexplained += 1
+    stale = [key for key, left in reasons.items() for _ in left]
+    for name, function, text in stale:
+        print(f"\nSTALE in {UNREACHED}: {f'{name} {function}: {text}' if text else name}\n      it is executed now, or gone: remove it there")
+    percent = 100 * (len(code) - len(missed)) / len(code) if code else 0
+    print(f"\ncoverage {percent:.1f} %: {len(missed)} lines missed, {unexplained} of them without a reason, {len(stale)} reasons out of date")
+    return not (unexplained or stale)
+
+
+def main():
+    ours = added()
+    counts = {}
+    for machine in MACHINES:
+        for data in run_tests(machine):
+            for key, (function, count) in counts_of(data).items():
+                counts[key] = function, count + counts.get(key, ("", 0))[1]
+    sys.exit(0 if report(ours, counts) else 1)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (Failed, OSError) as error:
+        sys.exit(f"coverage: {error}")
