@@ -49,6 +49,12 @@ coverage: setup ## which lines that the series adds are executed by the tests, a
 	@tests/module/build coverage
 	@lab/in-root python3 tests/coverage.py
 
+mutants: setup ## make mistakes in the series, one by one: do the tests notice? MUTANTS="NUMBER..." for some of them
+	@lab/build kernel mutants
+	@lab/build selftests patched
+	@tests/module/build mutants
+	@lab/in-root python3 tests/mutants.py $(MUTANTS)
+
 demo: setup ## stock and patched side by side: where do doorbells live?
 	@lab/demo/run
 
@@ -67,4 +73,4 @@ distclean: ## remove all of build/
 base:
 	@[ -e bases/$(BASE) ] || { echo "make: there is no BASE '$(BASE)' (yet): bases/ has $$(ls bases | tr '\n' ' ')" >&2; exit 1; }
 
-.PHONY: help setup versions tree export series kernel selftests test check coverage demo shell clean distclean base
+.PHONY: help setup versions tree export series kernel selftests test check coverage mutants demo shell clean distclean base

@@ -107,7 +107,11 @@ def kernel(name):
     for fragment in made.fragments:
         with open(f"{HERE}/{fragment}.config", encoding="utf-8") as file:
             wanted += file.read()
-    with unless_built(key_of(sources(made.source), wanted, *made.options), f"/out/{made.image}") as needed:
+    patch = ""
+    if made.patch:
+        with open(made.patch, encoding="utf-8") as file:
+            patch = file.read()
+    with unless_built(key_of(sources(made.source), wanted, *made.options, patch), f"/out/{made.image}") as needed:
         if needed:
             # LOCALVERSION also keeps the tree's commit out of the version.
             version = f"LOCALVERSION=-{name}"

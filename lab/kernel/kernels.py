@@ -1,6 +1,6 @@
 """The kernels, as a table: what they are built from, and what the virtual host needs to know about them.
 
-    kernels.py NAME     prints the source of a kernel and the name of its selftests, or says which kernels there are
+    kernels.py NAME     prints the source of a kernel, the name of its selftests and its patch, if any, or says which kernels there are
 """
 
 import sys
@@ -18,6 +18,7 @@ class Kernel:
     fragments: tuple = ("base",)  # lab/kernel/*.config, over allnoconfig; the last word counts
     options: tuple = ()  # variables for make
     arch: str = "arm64"
+    patch: str = ""  # a diff that is applied to a copy of what it changes
     memory: str = "4G"  # of the guest; the host gives what is touched
     slow: bool = False  # several times slower than the others
 
@@ -55,10 +56,14 @@ KERNELS = {
         "patched, with gcov of what the series changes, fault injection, KUnit", "patched", ("base", "coverage"),
         options=tuple(option for name in TOUCHED for option in (f"GCOV_PROFILE_{name}.o=y", f"CFLAGS_{name}.o={EVERY_LINE}")),
     ),
+    # Nothing is profiled, but it is built of the same objects: ccache knows them.
+    "mutants": Kernel(
+        "patched, with mistakes to choose from, fault injection, KUnit", "patched", ("base", "coverage"), patch="tests/mutants/mutants.patch",
+    ),
 }  # fmt: skip
 DEFAULTS = {"arm64": "patched", "x86": "x86-patched"}
 
 if __name__ == "__main__":
     if sys.argv[1] not in KERNELS:
         sys.exit(f"there is no kernel '{sys.argv[1]}'; there are:\n" + "".join(f"  {name}: {kernel.what}\n" for name, kernel in KERNELS.items()))
-    print(KERNELS[sys.argv[1]].source, KERNELS[sys.argv[1]].selftests)
+    print(KERNELS[sys.argv[1]].source, KERNELS[sys.argv[1]].selftests, KERNELS[sys.argv[1]].patch)

@@ -1,0 +1,289 @@
+"""Do the tests notice when the series is wrong?
+
+    mutants.py [NUMBER...]      all mutants of the table below, or these
+
+Boots the kernel `mutants`, in which tests/mutants/mutants.patch makes one mistake at a time, and runs the tests that have to
+notice it: at least one of them has to fail, or the kernel to complain. Mutant 0 is no mistake: there, all the tests that are
+named here pass. Called by `make mutants` in the tool root.
+"""
+
+import concurrent.futures
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+
+OUT = "build/mutants"
+PATCH = "tests/mutants/mutants.patch"
+SELFTESTS = "build/selftests/patched"
+MODULE = "build/module/mutants"  # the device of tests/module, and its test
+WORKERS = 2  # a guest keeps about one processor busy
+
+KUNIT = "kunit"
+IOVA = "vfio_reserved_msi_iova_test"
+DOMAINS = "vfio_reserved_msi_domains_test"
+FAIL_NTH = "vfio_reserved_msi_fail_nth_test"
+RACE = "vfio_reserved_msi_race_test"
+UNTRANSLATED = "vfio_reserved_msi_untranslated_test"
+PIN = "pin_test"  # of tests/module
+
+def without(*variants):
+    return " ".join(f"-V {variant}" for variant in variants)
+
+
+# On one backend where both have the same code, and with few domains where their number makes a test take longer.
+V2_ONLY = without("vfio_type1_iommu", "vfio_type1_iommu_first", "vfio_type1_iommu_middle", "vfio_type1_iommu_last")
+ONE_DOMAIN = without("vfio_type1_iommu_3", "vfio_type1v2_iommu_2", "vfio_type1v2_iommu_3")
+TWO_DOMAINS = without("vfio_type1_iommu_3", "vfio_type1v2_iommu_1", "vfio_type1v2_iommu_3")
+
+
+@dataclass(frozen=True)
+class Mutant:
+    number: int
+    what: str
+    program: str
+    tests: str = ""  # at least one of them fails; empty: any of the program's
+    alone: bool = False  # crashes the kernel or makes it complain, and gets a boot of its own
+    options: str = V2_ONLY
+
+    @property
+    def own_boot(self):
+        return self.alone or self.program == KUNIT  # KUnit tests run once, while the kernel boots
+
+    @property
+    def command(self):
+        if self.program == KUNIT:
+            return "cat /sys/kernel/debug/kunit/*/results"
+        program = f"./{self.program}" if self.program == PIN else self.program
+        return " ".join([program, self.options, *(f"-t {test}" for test in self.tests.split()), "$VFIO_IGB_BDFS"])
+
+
+MUTANTS = (
+    # drivers/iommu/dma-iommu.c
+    Mutant(1, "a doorbell that is mapped does not keep its region in place", IOVA, "busy release_busy"),
+    Mutant(2, "regions move before all domains were looked at", DOMAINS, "busy release_busy"),
+    Mutant(3, "only the first domain is asked whether it is busy", DOMAINS, "busy busy_retry release_busy"),
+    Mutant(4, "the last domain is not asked whether it is busy", DOMAINS, "busy busy_retry release_busy"),
+    Mutant(5, "only the region of the first domain moves", IOVA, "geometry one_granule"),
+    Mutant(6, "regions move without the lock that doorbells are mapped under", RACE, alone=True),
+    Mutant(7, "doorbells are not counted", IOVA, "geometry_doorbells busy"),
+    Mutant(8, "a doorbell that does not fit is mapped behind the region", KUNIT, "msi_test_fill msi_test_move"),
+    Mutant(9, "a doorbell that could not be mapped is counted", KUNIT, "msi_test_map_fails"),
+    Mutant(10, "regions are moved anywhere", KUNIT, "msi_test_move_refused"),
+    Mutant(11, "the size of a region stays when it moves", KUNIT, "msi_test_move"),
+    Mutant(12, "regions may wrap around", KUNIT, "msi_test_get_cookie msi_test_move_refused"),
+    Mutant(13, "no doorbell is reported", IOVA, "geometry_doorbells"),
+    Mutant(14, "an interrupt is lost when its doorbell cannot be mapped", FAIL_NTH, "enable_msi", options=TWO_DOMAINS),
+    # Registering
+    Mutant(20, "other flags are accepted beside the window's", IOVA, "with_flag_read with_flag_write with_flag_vaddr"),
+    Mutant(21, "a vaddr is accepted", IOVA, "with_vaddr"),
+    Mutant(22, "a size of 0 is accepted", IOVA, "size_zero", alone=True),
+    Mutant(23, "a window may wrap around", IOVA, "wrap wrap_to_zero"),
+    Mutant(24, "a window need not be aligned to the granule", IOVA, "misaligned_iova misaligned_size"),
+    Mutant(25, "a second window is accepted", IOVA, "second_window second_window_works", alone=True),
+    Mutant(26, "a window over a mapping is accepted", IOVA, "overlaps_mapping"),
+    Mutant(27, "a window outside of the aperture is accepted", IOVA, "leaves_aperture"),
+    Mutant(28, "a window is accepted without an entry for it", IOVA, "no_entry_left"),
+    Mutant(29, "a window takes no entry", IOVA, "dma_avail no_entry_left"),
+    Mutant(30, "the default window stays out of the IOVA ranges", IOVA, "iova_ranges"),
+    Mutant(31, "a window is registered without the lock of the container", RACE, alone=True),
+    Mutant(32, "a window stays linked although the domains could not move", IOVA, "busy"),
+    Mutant(33, "IOVA ranges stay changed although the domains could not move", IOVA, "busy"),
+    Mutant(34, "a window takes an entry although the domains could not move", IOVA, "busy"),
+    Mutant(36, "no memory for the move is another error", FAIL_NTH, "reserve release", options=ONE_DOMAIN),
+    Mutant(37, "no memory for the move is no error", FAIL_NTH, "reserve release", options=ONE_DOMAIN),
+    Mutant(39, "the default window is free without another one registered", IOVA, "iova_ranges identity_mapped_ram"),
+    # Releasing
+    Mutant(40, "the default window stays in the IOVA ranges", IOVA, "release release_and_register"),
+    Mutant(41, "memory in the default window is not looked for", IOVA, "release_default_in_use"),
+    Mutant(42, "a window that is released keeps its entry", IOVA, "release dma_avail"),
+    Mutant(43, "domains keep the window that is released", IOVA, "release"),
+    Mutant(44, "a window goes before the domains were asked", DOMAINS, "release_busy release_busy_retry"),
+    Mutant(45, "IOVA ranges change although the domains could not move back", DOMAINS, "release_busy"),
+    Mutant(46, "flags are ignored", IOVA, "vaddr_window dirty_tracking_window_first"),
+    Mutant(47, "the returned size is 0", IOVA, "release"),
+    Mutant(48, "a window in the default window is taken for memory in it", IOVA, "in_default over_head_of_default equals_default release"),
+    # Attaching and detaching groups, closing the container
+    Mutant(50, "a new domain gets the default window", DOMAINS, "attach detach"),
+    Mutant(51, "memory in the default window keeps a group out", DOMAINS, "attach_default_in_use"),
+    Mutant(52, "a new group takes its default window out of the IOVA ranges", DOMAINS, "attach"),
+    Mutant(53, "a window need not suit a new group", UNTRANSLATED, "beyond_aperture over_resv_region"),
+    Mutant(54, "a group that leaves puts default windows into the IOVA ranges", DOMAINS, "detach"),
+    Mutant(55, "the window is mapped in a new domain as if it were memory", DOMAINS, "attach"),
+    Mutant(56, "closing the container unmaps the window as if it were memory", IOVA, "close", alone=True),
+    Mutant(57, "a reserved region is left out when memory runs out", FAIL_NTH, "attach", options=TWO_DOMAINS),
+    Mutant(58, "a replay that failed unmaps more than it mapped", FAIL_NTH, "attach", alone=True, options=TWO_DOMAINS),
+    # Unmapping, updating vaddr, dirty tracking, mapping
+    Mutant(60, "the window is counted in what was unmapped", IOVA, "unmap_all unmap_more"),
+    Mutant(61, "the window is unmapped as if it were memory", IOVA, "unmap_all unmap_more", alone=True),
+    Mutant(62, "the window is counted in what has no vaddr", DOMAINS, "vaddr_range"),
+    Mutant(63, "the window is counted in what has its vaddr back", DOMAINS, "vaddr_rollback"),
+    Mutant(64, "on v1, a range that begins in the window ends there", IOVA, "unmap_part_and_mapping", options=""),
+    Mutant(65, "a dirty bitmap may not begin in the window", IOVA, "dirty_tracking_window_first dirty_tracking_start_first"),
+    Mutant(66, "a dirty bitmap may not end in the window", IOVA, "dirty_tracking_window_first dirty_tracking_start_first"),
+    Mutant(67, "the window becomes dirty when a group leaves", UNTRANSLATED, "dirty_tracking", alone=True),
+    Mutant(68, "the window's dirty bits are read", IOVA, "dirty_tracking_window_first dirty_tracking_start_first", alone=True),
+    Mutant(69, "dirty bits behind a mapping stay for the next call", IOVA, "dirty_tracking_window_first dirty_tracking_start_first"),
+    Mutant(86, "memory is mapped over the window", IOVA, "map_overlaps_window"),
+    # Emulated devices
+    Mutant(70, "vfio_pin_pages() takes the window for memory", PIN, "window border", options=""),
+    Mutant(71, "vfio_dma_rw() takes the window for memory", PIN, "rw_window rw_border", options=""),
+    Mutant(72, "the window is unmapped as if it were memory when the last IOMMU leaves", UNTRANSLATED, "detach_real", alone=True),
+    # What is reported
+    Mutant(80, "REGISTERED is not reported", IOVA, "geometry"),
+    Mutant(81, "the default window's IOVA is reported for the window's", IOVA, "geometry"),
+    Mutant(82, "the window is reported as free IOVA", IOVA, "iova_ranges"),
+    Mutant(83, "a range that ends with the window is followed by an empty one", IOVA, "leaves_aperture iova_ranges"),
+    Mutant(84, "the doorbells of the last domain are reported, not the most of any", DOMAINS, "busy busy_retry attach_busy release_busy"),
+    Mutant(85, "the extension is not reported", IOVA, "extension"),
+)
+
+
+# In the guest: NUMBER and the name of a result, then a command. The console knows what was tried when it complains.
+TRY = """
+insmod vfio_pin.ko
+try() {
+	number=$1 name=$2
+	shift 2
+	echo "mutant $number: $name" >/dev/kmsg
+	echo "$number" >/sys/module/vfio_iommu_type1/parameters/mutant
+	"$@" >"/mnt/$name" 2>&1
+	echo "ended with $?" >>"/mnt/$name"
+	echo 0 >/sys/module/vfio_iommu_type1/parameters/mutant
+	echo "tried $name"
+}
+"""
+
+# FIXTURE.VARIANT.TEST or, from KUnit, TEST
+POINT = re.compile(r"\s*(not )?ok \d+ (?:- )?(?:\S+\.)?(\S+)(.*)$")
+
+
+@dataclass
+class Verdict:
+    caught: str  # by what
+    ok: bool
+
+
+def cases(name):
+    """test -> "ok", "not ok" or "skip" of a result, the worst of all variants; and whether the program came to its end."""
+    found, ended = {}, False
+    if not os.path.exists(f"{OUT}/{name}"):
+        return found, ended
+    with open(f"{OUT}/{name}", encoding="utf-8", errors="replace") as file:
+        for line in file:
+            ended |= line.startswith("ended with ")
+            if match := POINT.match(line):
+                negative, test, rest = match.groups()
+                outcomes = {found.get(test, "skip"), "not ok" if negative else "skip" if "# SKIP" in rest else "ok"}
+                found[test] = next(outcome for outcome in ("not ok", "ok", "skip") if outcome in outcomes)
+    return found, ended
+
+
+def boot(what, script, append=""):
+    """Run a script, and return the exit status and what lab/run had to say."""
+    command = ["lab/run", "--kernel", "mutants", "--share", OUT, "--append", append, "--timeout", "900", "--", "sh", "-c", TRY + script]
+    with open(f"build/logs/mutants-{what}.log", "w", encoding="utf-8") as log:
+        status = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False).returncode
+    with open(f"build/logs/mutants-{what}.log", encoding="utf-8", errors="replace") as log:
+        return status, log.read()
+
+
+def judge(mutant, complaint=""):
+    """Whether what was tried with a mutant noticed it."""
+    found, ended = cases(mutant.number)
+    failed = [test for test in mutant.tests.split() or found if found.get(test) == "not ok"]
+    missing = [test for test in mutant.tests.split() if found.get(test, "skip") == "skip"]
+    if complaint:
+        return Verdict(f"the kernel: {complaint}", True)
+    if failed:
+        return Verdict(f"{mutant.program}: {' '.join(failed)}", True)
+    if not ended:
+        return Verdict("NOT RUN TO ITS END: give it a boot of its own (alone)", False)
+    if missing:
+        return Verdict(f"NOT RUN: {mutant.program} has no test {' '.join(missing)}, or skipped it", False)
+    return Verdict("NOTHING", False)
+
+
+def try_alone(mutant):
+    status, said = boot(f"{mutant.number}", f"try {mutant.number} {mutant.number} {mutant.command}",
+                        f"vfio_iommu_type1.mutant={mutant.number}")  # fmt: skip
+    complaint = ""
+    if status == 70 and mutant.program != KUNIT:
+        # lab/run says where the console is; a line with a reason in it follows the "cut here" line, if there is one.
+        lines = [line.strip() for line in said.partition("lab/run: ")[2].splitlines()[1:] if "cut here" not in line]
+        complaint = re.sub(r"^\[ *\d+\.\d+\] ", "", lines[0]) if lines else "?"
+    return {mutant.number: judge(mutant, complaint)}
+
+
+def without_a_mistake(mutants):
+    """As few runs as possible of all the tests that are named for these."""
+    wanted = {}
+    for mutant in mutants:
+        wanted.setdefault((mutant.program, mutant.options), set()).update(mutant.tests.split() or [""])
+    return [Mutant(0, "nothing", program, "" if "" in tests else " ".join(sorted(tests)), options=options)
+            for (program, options), tests in wanted.items()]  # fmt: skip
+
+
+def try_together(number, none, mutants):
+    """First without, then with one mistake after the other."""
+    lines = [f"try 0 0.{number}.{i} {every.command}" for i, every in enumerate(none)]
+    lines += [f"try {mutant.number} {mutant.number} {mutant.command}" for mutant in mutants]
+    status, _ = boot(f"together-{number}", "\n".join(lines))
+    verdicts = {mutant.number: judge(mutant) for mutant in mutants}
+    trouble, passed = [], 0
+    if status:
+        trouble.append(f"the boot ended with {status}: see build/logs/mutants-together-{number}.log")
+    for i, every in enumerate(none):
+        found, ended = cases(f"0.{number}.{i}")
+        bad = [test for test, outcome in found.items() if outcome == "not ok"]
+        passed += sum(1 for outcome in found.values() if outcome == "ok")
+        if bad or not ended:
+            trouble.append(f"FAILED without a mistake: {every.program}: {' '.join(bad) or 'not run to its end'}")
+    verdicts[0, number] = Verdict("; ".join(trouble) or f"{passed} tests pass", not trouble)
+    return verdicts
+
+
+def show(number, what, verdict):
+    print(f"{number:>3}  {what:70}  {'ok' if verdict.ok else 'FAILED':6}  {verdict.caught}", flush=True)
+
+
+def main(numbers):
+    with open(PATCH, encoding="utf-8") as file:
+        made = {int(number) for number in re.findall(r"^\+.*", file.read(), re.MULTILINE) for number in re.findall(r"MUTANT\((\d+)\)", number)}
+    table = {mutant.number for mutant in MUTANTS}
+    if made != table or len(table) != len(MUTANTS):
+        sys.exit(f"mutants: {PATCH} and the table in tests/mutants.py differ: {sorted(made ^ table)}")
+    chosen = [mutant for mutant in MUTANTS if not numbers or str(mutant.number) in numbers]
+    if not chosen:
+        sys.exit(f"mutants: no mutant has the number {' or '.join(numbers)}")
+    shutil.rmtree(OUT, ignore_errors=True)
+    shutil.copytree(MODULE, OUT)
+    os.makedirs("build/logs", exist_ok=True)
+    verdicts, ready = {}, []
+    for mutant in chosen:
+        if mutant.program != KUNIT and not any(os.path.exists(f"{where}/{mutant.program}") for where in (SELFTESTS, MODULE)):
+            verdicts[mutant.number] = Verdict(f"NOT RUN: there is no {mutant.program}", False)
+        else:
+            ready.append(mutant)
+    together, none = [mutant for mutant in ready if not mutant.own_boot], without_a_mistake(ready)
+    with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
+        tries = [pool.submit(try_together, i, none[i::WORKERS], together[i::WORKERS]) for i in range(WORKERS)]
+        tries += [pool.submit(try_alone, mutant) for mutant in ready if mutant.own_boot]
+        for done, future in enumerate(concurrent.futures.as_completed(tries), 1):
+            verdicts.update(future.result())
+            print(f"mutants: {done}/{len(tries)} boots", flush=True)
+    print(f"\n{'':3}  {'what is wrong':70}  {'':6}  noticed by")
+    for key, verdict in verdicts.items():
+        if isinstance(key, tuple):
+            show(0, "nothing", verdict)
+    for mutant in chosen:
+        show(mutant.number, mutant.what, verdicts[mutant.number])
+    wrong = sum(1 for verdict in verdicts.values() if not verdict.ok)
+    print(f"\n{sum(1 for mutant in chosen if verdicts[mutant.number].ok)} of {len(chosen)} mutants noticed")
+    sys.exit(1 if wrong else 0)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
