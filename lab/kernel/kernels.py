@@ -32,8 +32,9 @@ class Kernel:
         return self.source if self.arch == "arm64" else f"{self.arch}-{self.source}"
 
 
-# The objects that the series changes.
+# The objects that the series changes, and those of them with data that it shares between threads.
 TOUCHED = ("iommu", "dma-iommu", "virtio-iommu", "irq-gic-v3-its", "irq-gic-v2m", "irq-gic-v3-mbi", "vfio_iommu_type1")
+SHARING = ("dma-iommu", "vfio_iommu_type1")
 
 # gcov knows the lines that are left when early optimizations are done: "ret = -EINVAL; goto out;" and "return -ENOMEM;" are
 # not, they end up as constants in the code of other lines. These leave them alone.
@@ -59,6 +60,11 @@ KERNELS = {
     # Nothing is profiled, but it is built of the same objects: ccache knows them.
     "mutants": Kernel(
         "patched, with mistakes to choose from, fault injection, KUnit", "patched", ("base", "coverage"), patch="tests/mutants/mutants.patch",
+    ),
+    # With nothing else instrumented the kernel is hardly slower, and nobody else's races are reported.
+    "kcsan": Kernel(
+        "patched, with KCSAN of what the series changes", "patched", ("base", "kcsan"),
+        options=("KCSAN_SANITIZE=n", *(f"KCSAN_SANITIZE_{name}.o=y" for name in SHARING)),
     ),
 }  # fmt: skip
 DEFAULTS = {"arm64": "patched", "x86": "x86-patched"}
