@@ -55,6 +55,9 @@ mutants: setup ## make mistakes in the series, one by one: do the tests notice? 
 	@tests/module/build mutants
 	@lab/in-root python3 tests/mutants.py $(MUTANTS)
 
+campaign: setup ## what takes long: coverage, mutants, data races, more kernels; under an hour, ends with a table
+	@lab/in-root python3 tests/campaign.py
+
 demo: setup ## stock and patched side by side: where do doorbells live?
 	@lab/demo/run
 
@@ -73,4 +76,4 @@ distclean: ## remove all of build/
 base:
 	@[ -e bases/$(BASE) ] || { echo "make: there is no BASE '$(BASE)' (yet): bases/ has $$(ls bases | tr '\n' ' ')" >&2; exit 1; }
 
-.PHONY: help setup versions tree export series kernel selftests test check coverage mutants demo shell clean distclean base
+.PHONY: help setup versions tree export series kernel selftests test check coverage mutants campaign demo shell clean distclean base
