@@ -86,9 +86,12 @@ def table():
             suites.append(Suite(os.path.relpath(script, "tests"), [script]))
     suites.append(Suite("check", ["lab/check", "--quick"]))
     suites += upstream("stock", "patched")
-    suites += [*ours("patched"), *ours("debug")]
+    suites += ours("patched")
+    for which in ("iova", "domains", "fail_nth", "race"):
+        suites += ours("debug", which=which)
+    suites += ours("debug", which="untranslated", long=True)
     # Another interrupt controller: what there is to see of it.
-    suites += [*ours("patched", "gicv2m", which="iova"), *ours("patched", "gicv2m", which="domains")]
+    suites += [*ours("patched", "gicv2m", which="iova"), *ours("patched", "gicv2m", which="domains", long=True)]
     # Type1 cannot enable MSIs there, on stock neither: -EOPNOTSUPP of iommu_dma_prepare_msi() for MSIs that no IOMMU translates.
     suites += ours("patched", "virtio-iommu", which="iova")
     suites.append(pinning("patched"))
