@@ -67,9 +67,10 @@ def upstream(before, after, long=False):
 
 
 def ours(kernel, machine="", long=False, which="*"):
-    """Ours want all the igbs."""
+    """Ours want all the igbs, and one of them something behind the same SMMU as an igb."""
     for program in programs(KERNELS[kernel].selftests, f"vfio_reserved_msi_{which}_test"):
-        yield Suite(f"{machine or kernel}/{program}", ["sh", "-c", f"exec {program} $VFIO_IGB_BDFS"], kernel, machine=machine, long=long)
+        more = " $VFIO_EDU_BDF" if "domains" in program else ""
+        yield Suite(f"{machine or kernel}/{program}", ["sh", "-c", f"exec {program} $VFIO_IGB_BDFS{more}"], kernel, machine=machine, long=long)
 
 
 def pinning(kernel):

@@ -98,6 +98,9 @@ class Tree:
     def in_am(self):
         return os.path.isdir(f"{self.path}/.git/rebase-apply")
 
+    def in_rebase(self):
+        return os.path.isdir(f"{self.path}/.git/rebase-merge")
+
     def changes(self):
         return git(self.path, "status", "--porcelain").splitlines()
 
@@ -106,6 +109,8 @@ class Tree:
         found = []
         if self.in_am():
             found.append("a git am in progress")
+        if self.in_rebase():
+            found.append("a git rebase in progress")
         if self.head() != taken["head"]:
             found.append("commits of its own")
         changes = self.changes()
@@ -228,6 +233,8 @@ class Tree:
             raise TreeError(f"there is no {self.path}: run 'make tree' first")
         if os.path.exists(self.applying) or self.in_am():
             raise TreeError(f"{self.path} is in the middle of applying patches: finish that, or run 'make tree'")
+        if self.in_rebase():
+            raise TreeError(f"{self.path} is in the middle of a git rebase, and what is there is a part of the series: finish it, or give up with\n'git -C {self.path} rebase --abort'")
         if git(self.path, "rev-list", "--merges", "base..HEAD").split():
             raise TreeError(f"{self.path} has merge commits; patches are a straight line: git rebase base")
         if git(self.path, "merge-base", "base", "HEAD") != git(self.path, "rev-parse", "base^{commit}"):

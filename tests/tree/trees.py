@@ -166,6 +166,17 @@ def export_that_fails_changes_nothing(tiny):
 
 
 @test
+def half_a_rebase_is_not_exported(tiny):
+    before = patches()
+    todo = "sed -i '1s/pick/edit/'"
+    tree.git("build/tree/tiny", "rebase", "-q", "-i", "base", check=False, GIT_SEQUENCE_EDITOR=todo)
+    refused(tiny.export, "rebase")
+    assert patches() == before
+    tree.git("build/tree/tiny", "rebase", "--abort")
+    tiny.export()
+
+
+@test
 def new_patches_are_taken(tiny):
     edit("build/tree/tiny/Makefile", "line 7 of", "changed")
     commit("Makefile: change")
