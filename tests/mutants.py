@@ -115,6 +115,7 @@ MUTANTS = (
     Mutant(56, "closing the container unmaps the window as if it were memory", IOVA, "close", alone=True),
     Mutant(57, "a reserved region is left out when memory runs out", FAIL_NTH, "attach", options=TWO_DOMAINS),
     Mutant(58, "a replay that failed unmaps more than it mapped", FAIL_NTH, "attach", alone=True, options=TWO_DOMAINS),
+    Mutant(59, "pages stay pinned when the first group with an IOMMU cannot be attached", FAIL_NTH, "attach", options="-f reserved_msi_fail_nth_emulated"),
     # Unmapping, updating vaddr, dirty tracking, mapping
     Mutant(60, "the window is counted in what was unmapped", IOVA, "unmap_all unmap_more"),
     Mutant(61, "the window is unmapped as if it were memory", IOVA, "unmap_all unmap_more", alone=True),
@@ -123,7 +124,7 @@ MUTANTS = (
     Mutant(64, "on v1, a range that begins in the window ends there", IOVA, "unmap_part_and_mapping", options=""),
     Mutant(65, "a dirty bitmap may not begin in the window", IOVA, "dirty_tracking_window_first dirty_tracking_start_first"),
     Mutant(66, "a dirty bitmap may not end in the window", IOVA, "dirty_tracking_window_first dirty_tracking_start_first"),
-    Mutant(67, "the window becomes dirty when a group leaves", UNTRANSLATED, "dirty_tracking", alone=True),
+    Mutant(67, "the window becomes dirty when a group leaves", DOMAINS, "detach_dirty_tracking", alone=True),
     Mutant(68, "the window's dirty bits are read", IOVA, "dirty_tracking_window_first dirty_tracking_start_first", alone=True),
     Mutant(69, "dirty bits behind a mapping stay for the next call", IOVA, "dirty_tracking_window_first dirty_tracking_start_first"),
     Mutant(86, "memory is mapped over the window", IOVA, "map_overlaps_window"),
@@ -135,7 +136,7 @@ MUTANTS = (
     Mutant(80, "REGISTERED is not reported", IOVA, "geometry"),
     Mutant(81, "the default window's IOVA is reported for the window's", IOVA, "geometry"),
     Mutant(82, "the window is reported as free IOVA", IOVA, "iova_ranges"),
-    Mutant(83, "a range that ends with the window is followed by an empty one", IOVA, "leaves_aperture iova_ranges"),
+    Mutant(83, "a range that ends with the window is followed by an empty one", IOVA, "iova_ranges_edges"),
     Mutant(84, "the doorbells of the last domain are reported, not the most of any", DOMAINS, "busy busy_retry attach_busy release_busy"),
     Mutant(85, "the extension is not reported", IOVA, "extension"),
 )
