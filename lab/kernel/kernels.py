@@ -43,8 +43,8 @@ EVERY_LINE = (
 )
 
 KERNELS = {
-    "stock": Kernel("mainline base, unpatched", "stock"),
-    "patched": Kernel("with the series; the default", "patched"),
+    "stock": Kernel("mainline base, unpatched", "stock", ("base", "nested")),
+    "patched": Kernel("with the series; the default", "patched", ("base", "nested")),
     "debug": Kernel(
         "patched, with lockdep, KASAN, UBSAN, kmemleak, fault injection, KUnit", "patched", ("base", "debug"),
         memory="2G",  # kmemleak looks at every page: half the memory, half the time
