@@ -111,7 +111,9 @@ def options(machine, memory, cpus):
         if "{bus}" in machine.iommu:
             out += ["-device", machine.iommu.format(bus=bus)]
         port = f"port.{complex_.bus:x}"
-        out += ["-device", f"pcie-root-port,id={port},bus={bus},addr={port_slot:#x},chassis={complex_.bus + 1},romfile="]
+        place = f"bus={bus},addr={port_slot:#x},chassis={complex_.bus + 1}"
+        # Nothing uses I/O ports, and windows of 4 KiB for them cannot be mapped where pages have 64.
+        out += ["-device", f"pcie-root-port,id={port},{place},io-reserve=0,romfile="]
         out += ["-device", f"igb,bus={port},romfile="]
     out += ["-device", f"edu,bus=pcie.0,addr={EDU_SLOT:#x}"]
     return out
