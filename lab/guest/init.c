@@ -146,6 +146,11 @@ static void bind_vfio(void)
 		snprintf(path, sizeof(path),
 			 "/sys/bus/pci/devices/%s/driver_override", bdf);
 		write_file(path, "vfio-pci");
+		/* virtio-pci takes any device of its kind, whether or not there is a driver for what it does. */
+		snprintf(path, sizeof(path),
+			 "/sys/bus/pci/devices/%s/driver/unbind", bdf);
+		if (!access(path, F_OK))
+			write_file(path, bdf);
 		write_file("/sys/bus/pci/drivers_probe", bdf);
 		snprintf(path, sizeof(path),
 			 "/sys/bus/pci/drivers/vfio-pci/%s", bdf);

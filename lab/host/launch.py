@@ -157,7 +157,7 @@ class Host:
         line += machines.options(self.machine, memory=KERNELS[args.kernel].memory, cpus=1 if args.icount else 2)
         line += ["-accel", "tcg" if args.icount else "tcg,thread=multi"]
         if args.icount:
-            line += ["-icount", "shift=0,sleep=off"]
+            line += ["-icount", "shift=0,sleep=off", *self.arch.fine_clock]
         line += ["-kernel", self.kernel, "-initrd", f"/proc/self/fd/{image}"]
         arguments = (f"console={self.arch.console}", KERNEL_ARGUMENTS, self.machine.append, args.append)
         line += ["-append", " ".join(filter(None, arguments))]
