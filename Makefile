@@ -7,7 +7,7 @@ BASE ?= linux
 VERSION = 14
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.* ## /\1|/p' Makefile | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.* ## /\1|/p' Makefile | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
 
 setup: ## host packages (when root) and the tool root in build/root; MIRROR=URL for another Debian archive
 	@lab/root/setup
@@ -58,6 +58,12 @@ mutants: setup ## make mistakes in the series, one by one: do the tests notice? 
 campaign: setup ## what takes long: coverage, mutants, data races, more kernels; under an hour, ends with a table
 	@lab/in-root python3 tests/campaign.py
 
+bench: setup ## instructions per operation, stock and patched, their ratio, and sizes; fails when the series costs too much
+	@bench/run
+
+bench-lab: setup ## how long the lab's own steps take, cold and warm; most of an hour
+	@bench/lab
+
 demo: setup ## stock and patched side by side: where do doorbells live?
 	@lab/demo/run
 
@@ -76,4 +82,4 @@ distclean: ## remove all of build/
 base:
 	@[ -e bases/$(BASE) ] || { echo "make: there is no BASE '$(BASE)' (yet): bases/ has $$(ls bases | tr '\n' ' ')" >&2; exit 1; }
 
-.PHONY: help setup versions tree export series kernel selftests test check coverage mutants campaign demo shell clean distclean base
+.PHONY: help setup versions tree export series kernel selftests test check coverage mutants campaign bench bench-lab demo shell clean distclean base
