@@ -18,7 +18,7 @@ import sys
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "tree"))
 import tree  # noqa: E402
-from kernels import KERNELS  # noqa: E402
+from kernels import KERNELS, SOURCES  # noqa: E402
 
 STAMP = "/out/lab-stamp"
 
@@ -51,8 +51,8 @@ def step(name, log, *command):
 
 def sources(which):
     """What the tree at /src is, as one word."""
-    base = tree.Tree("linux")
-    return base.source()[1] if which == "stock" else base.state()
+    base = tree.Tree(SOURCES[which].base)
+    return base.state() if SOURCES[which].patched else base.source()[1]
 
 
 def key_of(*parts):

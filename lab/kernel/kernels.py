@@ -1,6 +1,7 @@
 """The kernels, as a table: what they are built from, and what the virtual host needs to know about them.
 
-    kernels.py NAME     prints the source of a kernel, the name of its selftests and its patch, if any, or says which kernels there are
+    kernels.py NAME     prints base and verb of a kernel's source (see tree.py), the name of its selftests and its patch, if any;
+                        or says which kernels there are
 """
 
 import sys
@@ -12,9 +13,30 @@ IMAGES = {"arm64": "arch/arm64/boot/Image", "x86": "arch/x86/boot/bzImage"}
 
 
 @dataclass(frozen=True)
+class Source:
+    base: str  # of bases/
+    patched: bool  # build/tree/BASE as it is, or the unpacked base
+    selftests: str  # where the selftests for it come from
+
+    @property
+    def verb(self):
+        """What tree.py does to make it."""
+        return "make" if self.patched else "pristine"
+
+
+# 6.12 has no VFIO selftests: mainline's, which are programs, judge it.
+SOURCES = {
+    "stock": Source("linux", False, "stock"),
+    "patched": Source("linux", True, "patched"),
+    "lts-stock": Source("linux-6.12", False, "stock"),
+    "lts": Source("linux-6.12", True, "patched"),
+}
+
+
+@dataclass(frozen=True)
 class Kernel:
     what: str
-    source: str  # "stock", the unpacked base, or "patched", build/tree/linux as it is
+    source: str  # of SOURCES
     fragments: tuple = ("base",)  # lab/kernel/*.config, over allnoconfig; the last word counts
     options: tuple = ()  # variables for make
     arch: str = "arm64"
@@ -28,8 +50,9 @@ class Kernel:
 
     @property
     def selftests(self):
-        """The kernel of the same source that its selftests are named after."""
-        return self.source if self.arch == "arm64" else f"{self.arch}-{self.source}"
+        """The first kernel of the source that its selftests come from; they are named after it."""
+        name = SOURCES[self.source].selftests
+        return name if self.arch == "arm64" else f"{self.arch}-{name}"
 
 
 # The objects that the series changes, and those of them with data that it shares between threads.
@@ -61,6 +84,9 @@ KERNELS = {
     "mutants": Kernel(
         "patched, with mistakes to choose from, fault injection, KUnit", "patched", ("base", "coverage"), patch="tests/mutants/mutants.patch",
     ),
+    "lts-stock": Kernel("6.12, unpatched", "lts-stock"),
+    "lts": Kernel("6.12 with the backport", "lts"),
+    "lts-debug": Kernel("lts, with all that debug has", "lts", ("base", "debug", "lts-debug"), memory="2G", slow=True),
     # With nothing else instrumented the kernel is hardly slower, and nobody else's races are reported.
     "kcsan": Kernel(
         "patched, with KCSAN of what the series changes", "patched", ("base", "kcsan"),
@@ -72,4 +98,5 @@ DEFAULTS = {"arm64": "patched", "x86": "x86-patched"}
 if __name__ == "__main__":
     if sys.argv[1] not in KERNELS:
         sys.exit(f"there is no kernel '{sys.argv[1]}'; there are:\n" + "".join(f"  {name}: {kernel.what}\n" for name, kernel in KERNELS.items()))
-    print(KERNELS[sys.argv[1]].source, KERNELS[sys.argv[1]].selftests, KERNELS[sys.argv[1]].patch)
+    asked = KERNELS[sys.argv[1]]
+    print(SOURCES[asked.source].base, SOURCES[asked.source].verb, asked.selftests, asked.patch)
