@@ -7,6 +7,7 @@ Prints TAP.  Runs in the tool root.
 import contextlib
 import email
 import email.policy
+import fnmatch
 import functools
 import io
 import mailbox
@@ -22,7 +23,7 @@ TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.join(TOP, "lab", "tree"), os.path.join(TOP, "lab", "series")]
 import series  # noqa: E402
 import tree  # noqa: E402
-from trees import commit, edit, refused, start  # noqa: E402
+from trees import BASES, commit, edit, refused, start  # noqa: E402
 
 SENDER = ("Test Sender", "sender@example.com")
 SIGN_OFF = "Signed-off-by: {} <{}>".format(*SENDER)
@@ -201,7 +202,7 @@ def a_sender_who_is_nobody_is_refused(_):
     assert everything_in(f"{TOP}/build/series") == before
 
 
-# The real series: (source, its mbox, a scratch folder)
+# The real series, of each base: (source, its mbox, a scratch folder)
 
 
 def apply(source, mbox, where, *options):
@@ -274,9 +275,10 @@ def it_is_one_thread_in_order(source, mbox, _):
 
 
 @real_test
-def the_base_is_named_and_no_commit_is_made_up(_, mbox, __):
+def the_base_is_named_and_no_commit_is_made_up(source, mbox, _):
     cover = body(mails(mbox)[0])
-    assert re.search(r"^Base: v7\.[\d.]+, from Debian's package linux-source-7\.\d+ 7\.[\d.]+-\S+\.$", cover, re.MULTILINE), cover
+    match = re.search(r"^Base: v(\d+\.\d+)[\d.]*, from Debian's package (\S+) \1[\d.]*-\S+\.$", cover, re.MULTILINE)
+    assert match and fnmatch.fnmatchcase(match[2], tree.base_field(source.base, "package")), cover
     assert "base-commit" not in cover, "nobody else has the commit that the tree starts with"
 
 
@@ -293,7 +295,7 @@ def checkpatch_has_no_complaint_about_the_mails(source, mbox, _):
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-def run(number, function, arguments):
+def run(number, function, arguments, name=None):
     output = io.StringIO()
     begin = time.monotonic()
     try:
@@ -303,29 +305,32 @@ def run(number, function, arguments):
     except Exception:  # noqa: BLE001 - a test may fail in any way
         print("".join(f"# {line}\n" for line in (output.getvalue() + traceback.format_exc()).splitlines()), end="")
         verdict = "not ok"
-    print(f"{verdict} {number} {function.__name__}", flush=True)
+    print(f"{verdict} {number} {name or function.__name__}", flush=True)
     print(f"# {time.monotonic() - begin:.1f} s")
     return verdict == "not ok"
 
 
 def main():
-    print(f"TAP version 13\n1..{len(TESTS) + len(REAL_TESTS)}")
+    print(f"TAP version 13\n1..{len(TESTS) + len(BASES) * len(REAL_TESTS)}")
     failed = 0
     for number, function in enumerate(TESTS, 1):
         with tempfile.TemporaryDirectory() as scratch:
             os.chdir(scratch)
             failed += run(number, function, lambda: [prepare()])
             os.chdir(TOP)
-    linux = tree.Tree("linux")
-    mbox = functools.cache(lambda: series.make(linux, "14", SENDER))
-    with tempfile.TemporaryDirectory() as scratch:
-        # Not where a sender's own mails may be.
-        series.OUT = f"{scratch}/series"
-        for number, function in enumerate(REAL_TESTS, len(TESTS) + 1):
-            if os.path.isdir(linux.path):
-                failed += run(number, function, lambda: [linux, mbox(), scratch])
-            else:
-                print(f"ok {number} {function.__name__} # SKIP there is no {linux.path}")
+    number = len(TESTS)
+    for source in map(tree.Tree, BASES):
+        with tempfile.TemporaryDirectory() as scratch:
+            # Not where a sender's own mails may be.
+            series.OUT = f"{scratch}/series"
+            mbox = functools.cache(functools.partial(series.make, source, "14", SENDER))
+            for function in REAL_TESTS:
+                number += 1
+                name = f"{function.__name__} {source.base}"
+                if os.path.isdir(source.path):
+                    failed += run(number, function, lambda: [source, mbox(), scratch], name)
+                else:
+                    print(f"ok {number} {name} # SKIP there is no {source.path}")
     sys.exit(1 if failed else 0)
 
 

@@ -20,6 +20,7 @@ sys.path.insert(0, os.path.join(TOP, "lab", "tree"))
 import tree  # noqa: E402
 
 TESTS = []
+BASES = ("linux", "linux-6.12")
 
 
 def test(function):
@@ -297,16 +298,15 @@ def state_tells_edits_apart(tiny):
     assert tiny.state() == states[-1]
 
 
-def real_patches():
-    """The commits of build/tree/linux are patches/linux, byte for byte."""
-    linux = tree.Tree("linux")
-    if not os.path.isdir(linux.path):
-        return "there is no build/tree/linux"
-    if linux.work(linux.taken()):
-        return f"{linux.path} has {linux.work(linux.taken())}"
+def real_patches(real):
+    """The commits of build/tree are those of patches, byte for byte."""
+    if not os.path.isdir(real.path):
+        return f"there is no {real.path}"
+    if real.work(real.taken()):
+        return f"{real.path} has {real.work(real.taken())}"
     with tempfile.TemporaryDirectory() as scratch:
-        tree.git(linux.path, "format-patch", "-q", *tree.FORMAT, "-o", scratch, "base..HEAD")
-        expected = {os.path.basename(name): read(name) for name in linux.patch_files()}
+        tree.git(real.path, "format-patch", "-q", *tree.FORMAT, "-o", scratch, "base..HEAD")
+        expected = {os.path.basename(name): read(name) for name in real.patch_files()}
         got = {name: read(f"{scratch}/{name}") for name in os.listdir(scratch)}
         different = [name for name in sorted({*expected, *got}) if expected.get(name) != got.get(name)]
         assert not different, f"{different} are not as 'make export' writes them"
@@ -315,7 +315,7 @@ def real_patches():
 
 def main():
     print("TAP version 13")
-    print(f"1..{len(TESTS) + 1}")
+    print(f"1..{len(TESTS) + len(BASES)}")
     failed = 0
     for number, function in enumerate(TESTS, 1):
         output = io.StringIO()
@@ -333,12 +333,13 @@ def main():
             os.chdir(TOP)
         print(f"{verdict} {number} {function.__name__}", flush=True)
         print(f"# {time.monotonic() - begin:.1f} s")
-    try:
-        reason = real_patches()
-        print(f"ok {len(TESTS) + 1} real_patches" + (f" # SKIP {reason}" if reason else ""))
-    except (AssertionError, tree.TreeError) as error:
-        print(f"not ok {len(TESTS) + 1} real_patches\n# {error}")
-        failed += 1
+    for number, base in enumerate(BASES, len(TESTS) + 1):
+        try:
+            reason = real_patches(tree.Tree(base))
+            print(f"ok {number} real_patches {base}" + (f" # SKIP {reason}" if reason else ""))
+        except (AssertionError, tree.TreeError) as error:
+            print(f"not ok {number} real_patches {base}\n# {error}")
+            failed += 1
     sys.exit(1 if failed else 0)
 
 
