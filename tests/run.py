@@ -10,6 +10,7 @@ says that the kernel complained (70) or time is up (124).
 
 import concurrent.futures
 import dataclasses
+import fnmatch
 import glob
 import os
 import re
@@ -31,6 +32,9 @@ ARGUMENTS = {"vfio_pci_sriov_uapi_test": "vfio_pci.enable_sriov=1"}
 
 LONGEST = ("vfio_pci_driver_test",)
 
+# Where 6.12 differs from mainline, and why.
+LTS = "tests/lts-differences"
+
 
 @dataclasses.dataclass
 class Suite:
@@ -39,7 +43,8 @@ class Suite:
     kernel: str = ""  # empty: runs here, not in the guest
     append: str = ""  # kernel arguments
     share: str = "build/test"  # the guest's /mnt
-    compare: str = ""  # the suite that ran the same program on stock
+    compare: str = ""  # the suite that ran the same program on another kernel
+    different: tuple = ()  # in what it may differ from that: Difference
     machine: str = ""  # empty: the kernel's default
     long: bool = False  # not in the default run
 
@@ -73,6 +78,44 @@ def ours(kernel, machine="", long=False, which="*"):
         yield Suite(f"{machine or kernel}/{program}", ["sh", "-c", f"exec {program} $VFIO_IGB_BDFS{more}"], kernel, machine=machine, long=long)
 
 
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    program: str
+    case: str  # with * and ?
+    outcome: str  # on 6.12: "failed", "skipped" or "missing"
+    reason: str
+
+    def fits(self, name, result):
+        outcome = "failed" if name in result.excused else result.cases.get(name, "missing")
+        return self.outcome == outcome and fnmatch.fnmatchcase(name, self.case)
+
+
+def differences():
+    """The table of LTS; its first lines say how it is written."""
+    groups = []  # lines that say what differs, lines that say why
+    with open(LTS, encoding="utf-8") as file:
+        for line in (line.rstrip() for line in file if line.strip() and not line.startswith("#")):
+            if line.startswith("\t") and groups:
+                groups[-1][1].append(line.strip())
+            elif match := re.fullmatch(r"(\w+) (\S+): (failed|skipped|missing)", line):
+                if not groups or groups[-1][1]:
+                    groups.append(([], []))
+                groups[-1][0].append(match.groups())
+            else:
+                sys.exit(f"{LTS}: correct this line, the first ones say how it is written: {line}")
+    return [Difference(*words, " ".join(why)) for what, why in groups for words in what]
+
+
+def lts():
+    """Mainline's programs judge 6.12 too, and find the same, but for what is listed."""
+    listed = differences()
+    for suite in [*upstream("stock", "patched"), *ours("patched")]:
+        kernel, program = suite.name.split("/")
+        if kernel == "patched":
+            about = tuple(difference for difference in listed if difference.program == program)
+            yield dataclasses.replace(suite, name=f"lts/{program}", kernel="lts", compare=suite.name, different=about, long=True)
+
+
 def pinning(kernel):
     """With the device of tests/module. Not on debug: telling such a device about an unmap takes locks of type1 in both orders,
     on stock as well, and lockdep says so."""
@@ -96,12 +139,17 @@ def table():
     # Type1 cannot enable MSIs there, on stock neither: -EOPNOTSUPP of iommu_dma_prepare_msi() for MSIs that no IOMMU translates.
     suites += ours("patched", "virtio-iommu", which="iova")
     suites.append(pinning("patched"))
+    suites.append(Suite("check/planted", ["python3", "tests/planted.py"], long=True))
+    suites += lts()
     suites += ours("64k", long=True)
     suites.append(Suite("lab/machine intel-iommu", ["tests/lab/machine", "intel-iommu"], long=True))
     suites += upstream("x86-stock", "x86-patched", long=True)
     suites += ours("x86-patched", long=True)
     # They ran while the kernel booted; what is indented once are the cases.
-    suites.append(Suite("debug/kunit", ["sh", "-c", "sed -n 's/^    //p' /sys/kernel/debug/kunit/*/results"], "debug"))
+    kunit = ["sh", "-c", "sed -n 's/^    //p' /sys/kernel/debug/kunit/*/results"]
+    suites.append(Suite("debug/kunit", kunit, "debug"))
+    suites.append(Suite("lts-debug/kunit", kunit, "lts-debug", compare="debug/kunit", long=True))
+    suites += ours("lts-debug", which="fail_nth", long=True)
     # tests/run started it, outside of the tool root.
     if os.path.exists(f"{OUT}/outside.part"):
         wait = f"until [ -e {OUT}/outside.done ]; do sleep 1; done; cat {OUT}/outside.done"
@@ -115,6 +163,7 @@ class Result:
     suite: Suite
     cases: dict = dataclasses.field(default_factory=dict)  # name -> "passed", "failed" or "skipped"
     reasons: dict = dataclasses.field(default_factory=dict)  # name -> why it was skipped
+    excused: set = dataclasses.field(default_factory=set)  # failed, as is known, and counted as skipped
     errors: list = dataclasses.field(default_factory=list)  # of the suite as a whole
     seconds: float = 0.0
 
@@ -166,6 +215,17 @@ def judge(status, result):
         result.errors.append(f"exit status {status} with failed tests")
 
 
+def excuse(result):
+    """What is known to fail on this kernel."""
+    for name, outcome in result.cases.items():
+        for difference in result.suite.different:
+            if outcome == "failed" and difference.fits(name, result):
+                result.cases[name] = "skipped"
+                result.reasons[name] = f"known to fail here: {difference.reason}"
+                result.excused.add(name)
+                break
+
+
 def log_name(suite, kind):
     return f"{OUT}/{re.sub('[/ ]', '-', suite.name)}.{kind}"
 
@@ -178,6 +238,7 @@ def run(suite, running):
     with open(log_name(suite, "tap"), encoding="utf-8", errors="replace") as file:
         parse(file.read(), result)
     judge(status, result)
+    excuse(result)
     result.seconds = time.monotonic() - start
     del running[suite.name]
     return result
@@ -208,21 +269,28 @@ def report(result):
 
 
 def compare(results):
-    """Upstream's tests, side by side: a case that passes on stock passes on patched."""
+    """The same programs on two kernels, side by side: each case ends the same way, but for what is listed."""
     pairs = [(results[r.suite.compare], r) for r in results.values() if r.suite.compare in results]
     if not pairs:
         return []
-    print(f"\n{'upstream test':34} {'on stock':30} {'on patched':30}")
+    print(f"\n{'the same program':42} {'on the other kernel':30} {'on this one':30}")
     verdicts = []
-    for stock, patched in pairs:
-        verdict = Result(Suite(f"same/{os.path.basename(stock.suite.name)}", []))
-        same = stock.cases == patched.cases
-        verdict.cases["same"] = "passed" if same else "failed"
-        print(f"{os.path.basename(stock.suite.name):34} {counts(stock):30} {counts(patched):30} {'same' if same else 'DIFFERENT'}")
-        for name in sorted({*stock.cases, *patched.cases}):
-            before, after = stock.cases.get(name, "missing"), patched.cases.get(name, "missing")
-            if before != after:
-                print(f"    FAILED {name}: {before} on stock, {after} on patched")
+    for other, this in pairs:
+        verdict = Result(Suite(f"same/{this.suite.name}", []))
+        different = [name for name in sorted({*other.cases, *this.cases}) if other.cases.get(name) != this.cases.get(name)]
+        wrong = [
+            f"{name}: {other.cases.get(name, 'missing')} on {other.suite.kernel}, {this.cases.get(name, 'missing')} on {this.suite.kernel}"
+            for name in different if not any(listed.fits(name, this) for listed in this.suite.different)
+        ]  # fmt: skip
+        wrong += [
+            f"{listed.case}: {LTS} says that it is {listed.outcome} on {this.suite.kernel}, and it is not: correct the list"
+            for listed in this.suite.different if not any(listed.fits(name, this) for name in different)
+        ]  # fmt: skip
+        verdict.cases["same"] = "failed" if wrong else "passed"
+        words = "DIFFERENT" if wrong else f"same but for {len(different)}, {LTS} says why" if different else "same"
+        print(f"{this.suite.name:42} {counts(other):30} {counts(this):30} {words}")
+        for line in wrong:
+            print(f"    FAILED {line}")
         verdicts.append(verdict)
     return verdicts
 
@@ -239,9 +307,13 @@ def show_progress(running, done, total, stop):
 
 def main(wanted, long):
     os.makedirs(OUT, exist_ok=True)
-    suites = [suite for suite in table() if suite.long == long and (not wanted or any(word in suite.name for word in wanted))]
+    everything = {suite.name: suite for suite in table()}
+    suites = [suite for suite in everything.values() if suite.long == long and (not wanted or any(word in suite.name for word in wanted))]
     if not suites:
         sys.exit(f"tests/run: no suite has {' or '.join(wanted)} in its name" + ("" if long else "; there are more with --long"))
+    # What they are compared with runs along.
+    names = {suite.name for suite in suites}
+    suites += [suite for suite in everything.values() if suite.name in {suite.compare for suite in suites} - names]
     running, results, stop = {}, {}, threading.Event()
     threading.Thread(target=show_progress, args=(running, results, len(suites), stop), daemon=True).start()
     with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
@@ -252,10 +324,10 @@ def main(wanted, long):
                 print("\033[K", end="")
             report(result)
     stop.set()
-    everything = [*results.values(), *compare(results)]
+    finished = [*results.values(), *compare(results)]
     if not wanted:
         print("\nleft out: " + "; ".join(f"{program} ({reason})" for program, reason in LEFT_OUT.items()))
-    passed, failed, skipped = (sum(result.count(outcome) for result in everything) for outcome in ("passed", "failed", "skipped"))
+    passed, failed, skipped = (sum(result.count(outcome) for result in finished) for outcome in ("passed", "failed", "skipped"))
     print(f"\n{passed} passed, {failed} failed, {skipped} skipped")
     sys.exit(1 if failed or not passed else 0)
 
