@@ -1,15 +1,20 @@
 """Static checks of the series and of this repository.
 
-    check.py [--quick]      --quick leaves out coccinelle and the build of every patch
+    check.py [--quick]      --quick leaves out what takes minutes: coccinelle, other architectures, the build of every patch
 
 Prints TAP.  Called by lab/check in the tool root.  What stock's files are warned about is not held against the series: the
-warnings of every file it touches are compared with those of the same file in stock.
+warnings of every file it touches are compared with those of the same file in stock.  tests/planted.py shows that each check
+notices what it is for.
 """
 
 import collections
+import concurrent.futures
 import contextlib
+import hashlib
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -18,30 +23,53 @@ TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(TOP, "lab", "tree"))
 import tree  # noqa: E402
 
+sys.path.insert(0, os.path.join(TOP, "lab", "kernel"))
+from build import COMPILERS, options  # noqa: E402
+
 LINUX = tree.Tree("linux")
 SOURCES = {"stock": LINUX.pristine, "patched": LINUX.path}
-JOBS = str(len(os.sched_getaffinity(0)))
+LTS = tree.Tree("linux-6.12")
+JOBS = len(os.sched_getaffinity(0))
+
+# Small kernels with VFIO, for which the series is compiled: fragments of lab/kernel, or tests/check. Nothing that changes the
+# size of structures.
+CONFIGS = {
+    "arm64": ("lab/kernel/base.config",),
+    "x86": ("lab/kernel/base.config", "lab/kernel/x86.config"),
+    "arm": ("tests/check/arm.config",),
+}
+KUNIT = "CONFIG_KUNIT=y\nCONFIG_IOMMU_DMA_KUNIT_TEST=y\n"
+# What the series changes is in these.
+DIRECTORIES = ("drivers/iommu/", "drivers/vfio/", "drivers/irqchip/")
+SELFTESTS = "tools/testing/selftests/vfio"
+MAKE_SELFTESTS = ("-C", f"/src/{SELFTESTS}", "OUTPUT=/out", "KHDR_INCLUDES=-isystem /out/usr/include")
+EXCEPTIONS = "tests/check/checkpatch"
 
 
 class Failed(Exception):
     pass
 
 
-def call(*command, cwd=None):
-    result = subprocess.run(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", check=False)
+def call(*command, cwd=None, data=None):
+    result = subprocess.run(
+        command, cwd=cwd, input=data, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", check=False
+    )
     return result.returncode, result.stdout
 
 
-def make(source, out, *args):
+def make(source, where, *args, arch="arm64"):
     """make in a kernel tree, as lab/kernel/build.py does it."""
-    return call(
-        "lab/in-root", "--bind", source, "/src", "--bind", out, "/out", "make", f"-j{JOBS}", "-C", "/src", "O=/out", "ARCH=arm64",
-        "CROSS_COMPILE=aarch64-linux-gnu-", "CC=ccache aarch64-linux-gnu-gcc", "HOSTCC=ccache gcc", "KCFLAGS=-g", "LOCALVERSION=", *args,
+    status, output = call(
+        "lab/in-root", "--bind", source, "/src", "--bind", where, "/out", "make", f"-j{JOBS}", "-C", "/src", "O=/out", *COMPILERS[arch],
+        "HOSTCC=ccache gcc", "LOCALVERSION=", *args,
     )  # fmt: skip
+    if status:
+        raise Failed(output[-2000:])
+    return output
 
 
-def touched_by_series():
-    return tree.git(LINUX.path, "diff", "--name-only", "--diff-filter=d", "base").split()
+def touched_by_series(kind="d"):
+    return tree.git(LINUX.path, "diff", "--name-only", f"--diff-filter={kind}", "base").split()
 
 
 def touched(*suffixes):
@@ -74,19 +102,29 @@ def no_new_warnings(before, after):
         raise Failed("\n".join(new))
 
 
-def configure(name):
-    out = f"build/check/{name}"
-    os.makedirs(out, exist_ok=True)
-    with open("lab/kernel/base.config", encoding="utf-8") as base, open("lab/kernel/debug.config", encoding="utf-8") as debug:
-        # With the KUnit tests, but without what changes the size of structures.
-        tree.write(f"{out}/lab.config", base.read() + "".join(line for line in debug if "KUNIT" in line))
-    for target in (("KCONFIG_ALLCONFIG=/out/lab.config", "allnoconfig"), ("prepare",)):
-        status, output = make(SOURCES[name], out, *target)
-        if status:
-            raise Failed(output[-2000:])
+def out(name, arch):
+    return f"build/check/{name}.{arch}"
 
 
-def compile_both(file, *options):
+def configure(source, where, arch, more=""):
+    wanted = more
+    for fragment in CONFIGS[arch]:
+        with open(fragment, encoding="utf-8") as file:
+            wanted += file.read()
+    os.makedirs(where, exist_ok=True)
+    tree.write(f"{where}/lab.config", "".join(f"{option}={value}\n" for option, value in options(wanted).items()))
+    make(source, where, "KCONFIG_ALLCONFIG=/out/lab.config", "allnoconfig", arch=arch)
+    with open(f"{where}/.config", encoding="utf-8") as file:
+        if options(file.read()).get("CONFIG_VFIO_IOMMU_TYPE1") != "y":
+            raise Failed(f"{' and '.join(CONFIGS[arch])} make a kernel without VFIO: an option that it depends on is missing there")
+    make(source, where, "prepare", arch=arch)
+
+
+def prepare(name, arch):
+    configure(SOURCES[name], out(name, arch), arch, KUNIT)
+
+
+def compile_both(file, *args):
     """What is said about a file in stock (nothing, when it has no such file) and in patched."""
     said = []
     target = file[:-2] + ".o"
@@ -95,25 +133,29 @@ def compile_both(file, *options):
             said.append("")
             continue
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(f"build/check/{name}/{target}")
-        status, output = make(source, f"build/check/{name}", *options, target)
-        if status:
-            raise Failed(output[-2000:])
-        said.append(output)
+            os.unlink(f"{out(name, 'arm64')}/{target}")
+        said.append(make(source, out(name, "arm64"), "KCFLAGS=-g", *args, target))
     return said
 
 
 # The checks
 
 
-def checkpatch(patch):
-    # Author and sign-off are put in by `make series`. FILE_PATH_CHANGES asks whether MAINTAINERS covers a new file; it does.
-    # COMPLEX_MACRO is left out for the selftests alone: FIXTURE_VARIANT_ADD() defines things, as in all of the VFIO tests,
-    # and a definition cannot be put in parentheses.
-    ignored = "FILE_PATH_CHANGES" + (",COMPLEX_MACRO" if "-vfio-selftests-" in patch else "")
+def not_asked(patch):
+    with open(EXCEPTIONS, encoding="utf-8") as file:
+        for line in file:
+            if match := re.fullmatch(r"([A-Z_]+) (\S+): .+\n", line):
+                if match[2] == "*" or match[2] in os.path.basename(patch):
+                    yield match[1]
+            elif line.strip() and not line.startswith("#"):
+                raise Failed(f"{EXCEPTIONS}: correct this line, the first ones say how it is written: {line}")
+
+
+def checkpatch(base, patch):
+    # Author and sign-off are put in by `make series`.
     status, output = call(
         "perl", "scripts/checkpatch.pl", "--strict", "--codespell", "--codespellfile=/usr/lib/python3/dist-packages/codespell_lib/data/dictionary.txt",
-        "--no-signoff", f"--ignore={ignored}", "--no-summary", "--terse", "--show-types", os.path.abspath(patch), cwd=LINUX.path,
+        "--no-signoff", f"--ignore={','.join(not_asked(patch))}", "--no-summary", "--terse", "--show-types", os.path.abspath(patch), cwd=base.path,
     )  # fmt: skip
     if status:
         raise Failed(output)
@@ -121,6 +163,102 @@ def checkpatch(patch):
 
 def compiler_and_sparse(file):
     no_new_warnings(*compile_both(file, "W=1", "C=2"))
+
+
+def other_compiler(arch):
+    said = []
+    for name, source in SOURCES.items():
+        for directory in DIRECTORIES:
+            tree.remove(f"{out(name, arch)}/{directory}")
+        said.append(make(source, out(name, arch), "W=1", *DIRECTORIES, arch=arch))
+    no_new_warnings(*said)
+
+
+def everything_configured():
+    """Every driver of VFIO and IOMMUs, in a kernel that makes errors of warnings."""
+    where = "build/check/allmodconfig"
+    make(LINUX.path, where, "allmodconfig")
+    make(LINUX.path, where, "drivers/vfio/", "drivers/iommu/")
+
+
+def selftests(arch):
+    """From scratch; their Makefile makes errors of warnings."""
+    where = f"build/check/selftests.{arch}"
+    tree.remove(where)
+    make(LINUX.path, where, "headers_install", arch=arch)
+    make(LINUX.path, where, *MAKE_SELFTESTS, "EXTRA_CFLAGS=-O2 -static", arch=arch)
+
+
+HEADER = """#include <linux/vfio.h>
+int main(void)
+{
+	struct vfio_iommu_type1_info_cap_msi_geometry cap = { { VFIO_IOMMU_TYPE1_INFO_CAP_MSI_GEOMETRY, 1, 0 }, 0, 0, 0, 0, 0, 0 };
+	char size[sizeof(cap) == 40 ? 1 : -1] = { 0 };
+
+	return (int)cap.flags + size[0] + (VFIO_DMA_MAP_FLAG_RESERVED_MSI_IOVA & VFIO_RESERVED_MSI_IOVA);
+}
+"""
+
+
+def header(language, *compiler):
+    """The uapi header as a program gets to see it."""
+    where = "build/check/header"
+    make(LINUX.path, where, "headers_install", arch="x86")
+    status, output = call(
+        *compiler, "-Wall", "-Wextra", "-Werror", "-fsyntax-only", "-isystem", "/usr/include", "-I", f"{where}/usr/include", "-x", language, "-",
+        data=HEADER,
+    )  # fmt: skip
+    if status:
+        raise Failed(output)
+
+
+def documentation(file):
+    """With the kernel's Sphinx: its configuration and extensions, and this page alone."""
+    said = []
+    for name, source in SOURCES.items():
+        # An extension looks for MAINTAINERS beside a folder of this name.
+        where = f"build/check/documentation.{name}"
+        tree.remove(where)
+        os.makedirs(f"{where}/Documentation")
+        os.symlink(os.path.abspath(f"{source}/MAINTAINERS"), f"{where}/MAINTAINERS")
+        page = os.path.basename(file)
+        if os.path.exists(f"{source}/{file}"):
+            shutil.copy(f"{source}/{file}", f"{where}/Documentation/{page}")
+        tree.write(f"{where}/Documentation/index.rst", f"Index\n=====\n\n.. toctree::\n\n   {page[: -len('.rst')]}\n")
+        status, output = call(
+            "env", f"srctree={os.path.abspath(source)}", "sphinx-build", "-q", "-b", "html", "-c", f"{source}/Documentation", "-d", f"{where}/trees",
+            "-D", f"kerneldoc_srctree={os.path.abspath(source)}", f"{where}/Documentation", f"{where}/html",
+        )  # fmt: skip
+        if status:
+            raise Failed(output)
+        said.append(output.replace(os.path.abspath(f"{where}/Documentation"), os.path.dirname(file)))
+    no_new_warnings(*said)
+
+
+def maintainers():
+    """Every new file has someone to send its patches to."""
+    alone = []
+    for name in touched_by_series("A"):
+        people = call("perl", "scripts/get_maintainer.pl", "--nogit", "--nogit-fallback", "-f", name, cwd=LINUX.path)[1]
+        if not re.search(r"\((maintainer|supporter|reviewer):(?!THE REST)", people):
+            alone.append(name)
+    if alone:
+        raise Failed("MAINTAINERS names nobody for:\n" + "\n".join(alone))
+
+
+def told_to_users(patch):
+    """What a patch does to include/uapi and Documentation, line by line."""
+    with open(patch, encoding="utf-8") as file:
+        parts = re.split(r"^diff --git a/(\S+) .*\n", file.read(), flags=re.MULTILINE)
+    texts = [text for name, text in zip(parts[1::2], parts[2::2]) if name.startswith(("include/uapi/", "Documentation/"))]
+    return [line for text in texts for line in text.splitlines() if re.match(r"[+-](?!(\+\+|--) )", line)]
+
+
+def same_interface():
+    """The backport is the same to user space, to the letter, patch by patch."""
+    for mainline, backport in zip(LINUX.patch_files(), LTS.patch_files()):
+        if told_to_users(mainline) != told_to_users(backport):
+            raise Failed(f"{backport} does not do to include/uapi and Documentation what {mainline} does")
 
 
 def kernel_doc(file):
@@ -135,7 +273,7 @@ def size_of_vfio_dma():
     compile_both("drivers/vfio/vfio_iommu_type1.c")
     sizes = {}
     for name in SOURCES:
-        output = call("pahole", "-F", "dwarf", "-C", "vfio_dma", f"build/check/{name}/drivers/vfio/vfio_iommu_type1.o")[1]
+        output = call("pahole", "-F", "dwarf", "-C", "vfio_dma", f"{out(name, 'arm64')}/drivers/vfio/vfio_iommu_type1.o")[1]
         match = re.search(r"/\* size: (\d+)", output)
         if not match:
             raise Failed(f"pahole does not know the size in {name}:\n{output}")
@@ -213,49 +351,114 @@ def promises_have_tests():
         raise Failed("\n".join(wrong) or "README has no table of promises")
 
 
-def coccinelle(file):
-    no_new_warnings(*compile_both(file, "C=2", "CHECK=scripts/coccicheck", "MODE=report"))
+def coccinelle(which="*"):
+    """What scripts/coccicheck does for a file, all scripts. What was said about a file's contents once is not asked again."""
+    where, notes = "build/check/coccinelle", f"build/check/coccinelle.{re.sub('[^a-z0-9]', '-', which)}.json"
+    scripts = tree.git(LINUX.path, "ls-files", f"scripts/coccinelle/{which}.cocci").split()
+    known, wanted = {}, {}
+    with contextlib.suppress(FileNotFoundError), open(notes, encoding="utf-8") as file:
+        known = json.load(file)
+    tree.remove(where)
+    for name, source in SOURCES.items():
+        texts = [tree.git(LINUX.path, "rev-parse", *(f"HEAD:{script}" for script in scripts)), call("spatch", "--version")[1]]
+        for file in touched(".c", ".h"):
+            if os.path.exists(f"{source}/{file}"):
+                with open(f"{source}/{file}", encoding="utf-8") as stream:
+                    key = hashlib.sha256("\0".join([file, stream.read(), *texts]).encode()).hexdigest()
+                wanted[name, file] = key
+                if key not in known:
+                    os.makedirs(os.path.dirname(f"{where}/{key}/{file}"), exist_ok=True)
+                    shutil.copy(f"{source}/{file}", f"{where}/{key}/{file}")
+    source = os.path.abspath(LINUX.path)
+    places = ("arch/arm64/include", "include", "arch/arm64/include/uapi", "include/uapi")
+    includes = [word for place in places for word in ("-I", f"{source}/{place}")]
+
+    def reports(script):
+        with open(f"{source}/{script}", encoding="utf-8") as file:
+            text = file.read()
+        if not re.search(r"^virtual\b.*\breport\b", text, re.MULTILINE):
+            return ""
+        more = [word for line in re.findall(r"^.*Options:(.*)$", text, re.MULTILINE) for word in line.split()]
+        status, output = call(
+            "spatch", "-D", "report", "--no-show-diff", "--very-quiet", "--cocci-file", f"{source}/{script}", *more, *includes, "--dir", ".", cwd=where
+        )
+        if status:
+            raise Failed(f"{script}:\n{output[-2000:]}")
+        return output
+
+    if os.path.isdir(where):
+        said = {key: [] for key in os.listdir(where)}
+        with concurrent.futures.ThreadPoolExecutor(JOBS) as pool:
+            for script, output in zip(scripts, pool.map(reports, scripts)):
+                for key, text in re.findall(r"^(?:\./)?([0-9a-f]{64})/[^:\s]+:\d+\S*:? *(.*)$", output, re.MULTILINE):
+                    # Reports name other lines, which every patch moves.
+                    said[key].append(f"{re.sub(r'[0-9]+', 'N', text)} ({script})")
+        known = {key: known.get(key) or said.get(key, []) for key in wanted.values()}
+        tree.write(notes, json.dumps(known))
+    new = []
+    for (name, file), key in wanted.items():
+        if name == "patched":
+            before = known.get(wanted.get(("stock", file)), [])
+            new += [f"{file}: {text}" for text in collections.Counter(known[key]) - collections.Counter(before)]
+    if new:
+        raise Failed("\n".join(new))
 
 
-def every_patch_builds():
+def every_patch_builds(base):
     """In a checkout of its own, so that nobody's tree is disturbed."""
-    source, out = "build/check/each", "build/check/each.out"
+    source = f"build/check/each.{base.base}"
     if not os.path.isdir(source):
         tree.remove(f"{source}.tmp")
-        tree.git(TOP, "clone", "-q", "--shared", "--no-checkout", LINUX.path, f"{source}.tmp")
+        tree.git(TOP, "clone", "-q", "--shared", "--no-checkout", base.path, f"{source}.tmp")
         os.rename(f"{source}.tmp", source)
     tree.git(source, "fetch", "-q", "origin")
-    head = tree.git(LINUX.path, "rev-parse", "HEAD").strip()
-    commits = tree.git(LINUX.path, "rev-list", "--reverse", "base..HEAD").split()
-    os.makedirs(out, exist_ok=True)
-    with open("lab/kernel/base.config", encoding="utf-8") as file:
-        tree.write(f"{out}/lab.config", file.read())
-    for commit in commits:
+    for commit in tree.git(base.path, "rev-list", "--reverse", "base..HEAD").split():
         tree.git(source, "checkout", "-q", "-f", "--detach", commit)
-        subject = tree.git(source, "log", "-1", "--format=%s").strip()
-        for target in (("KCONFIG_ALLCONFIG=/out/lab.config", "allnoconfig"), ("W=e", "Image")):
-            status, output = make(source, out, *target)
-            if status:
-                raise Failed(f"{subject}\n{output[-2000:]}")
-    assert not commits or commits[-1] == head
+        changed = tree.git(source, "show", "--format=", "--name-only", commit).split()
+        try:
+            if any(name.startswith(("drivers/", "include/")) for name in changed):
+                for arch in CONFIGS:
+                    where = f"{source}.{arch}"
+                    configure(source, where, arch)
+                    # An image, so that nothing is missing; once is enough for that.
+                    make(source, where, "W=e", *(("Image",) if arch == "arm64" else DIRECTORIES), arch=arch)
+            if any(name.startswith(SELFTESTS) for name in changed):
+                where = f"{source}.selftests"
+                make(source, where, "headers_install")
+                make(source, where, *MAKE_SELFTESTS, "EXTRA_CFLAGS=-O2 -static")
+        except Failed as failed:
+            raise Failed(f"{tree.git(source, 'log', '-1', '--format=%s', commit)}{failed}") from failed
 
 
 def plan(quick):
     checks = [("shellcheck", shellcheck), ("python", python), ("spelling", spelling), ("no kernel source committed", no_kernel_source)]
-    checks.append(("promises have tests", promises_have_tests))
-    for patch in LINUX.patch_files():
-        checks.append((f"checkpatch {os.path.basename(patch)}", lambda patch=patch: checkpatch(patch)))
+    checks += [("promises have tests", promises_have_tests), ("maintainers", maintainers), ("6.12 has the same interface", same_interface)]
+    for base in (LINUX,) if quick else (LINUX, LTS):
+        for patch in base.patch_files():
+            checks.append((f"checkpatch {os.path.relpath(patch, 'patches')}", lambda base=base, patch=patch: checkpatch(base, patch)))
     for file in touched(".c", ".h"):
         checks.append((f"kernel-doc {file}", lambda file=file: kernel_doc(file)))
+    for file in touched(".rst"):
+        checks.append((f"Sphinx {file}", lambda file=file: documentation(file)))
+    checks.append(("uapi header in C", lambda: header("c", "gcc", "-std=c90")))
+    checks.append(("uapi header in C++", lambda: header("c++", "g++", "-std=c++11")))
     for name in SOURCES:
-        checks.append((f"prepare {name}", lambda name=name: configure(name)))
+        checks.append((f"prepare {name}", lambda name=name: prepare(name, "arm64")))
     for file in compiled():
         checks.append((f"W=1 and sparse {file}", lambda file=file: compiler_and_sparse(file)))
     checks.append(("sizeof(struct vfio_dma) as on stock", size_of_vfio_dma))
-    if not quick:
-        for file in compiled():
-            checks.append((f"coccinelle {file}", lambda file=file: coccinelle(file)))
-        checks.append(("every patch builds", every_patch_builds))
+    if quick:
+        return checks
+    checks.append(("coccinelle", coccinelle))
+    for arch in ("x86", "arm"):
+        for name in SOURCES:
+            checks.append((f"prepare {name} for {arch}", lambda name=name, arch=arch: prepare(name, arch)))
+        checks.append((f"W=1 for {arch}", lambda arch=arch: other_compiler(arch)))
+    for arch in ("arm64", "x86"):
+        checks.append((f"selftests for {arch}", lambda arch=arch: selftests(arch)))
+    checks.append(("allmodconfig", everything_configured))
+    for base in (LINUX, LTS):
+        checks.append((f"every patch builds, {base.base}", lambda base=base: every_patch_builds(base)))
     return checks
 
 

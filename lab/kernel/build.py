@@ -25,6 +25,7 @@ STAMP = "/out/lab-stamp"
 COMPILERS = {
     "arm64": ("ARCH=arm64", "CROSS_COMPILE=aarch64-linux-gnu-", "CC=ccache aarch64-linux-gnu-gcc"),
     "x86": ("ARCH=x86_64", "CC=ccache gcc"),
+    "arm": ("ARCH=arm", "CROSS_COMPILE=arm-linux-gnueabihf-", "CC=ccache arm-linux-gnueabihf-gcc"),
 }
 
 # The same for everyone, so that the same sources give the same kernel.
@@ -52,6 +53,7 @@ def step(name, log, *command):
 def sources(which):
     """What the tree at /src is, as one word."""
     base = tree.Tree(SOURCES[which].base)
+    base.path = "/src"
     return base.state() if SOURCES[which].patched else base.source()[1]
 
 

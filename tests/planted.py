@@ -1,0 +1,264 @@
+"""Every check of tests/check.py notices the mistake that it is for: each is given one, and has to fail and say what.
+
+Prints TAP.  Runs in the tool root.  Mistakes are made in a checkout of build/tree/linux and in a folder of files, nowhere else.
+"""
+
+import contextlib
+import os
+import re
+import shutil
+import sys
+
+TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, os.path.join(TOP, "tests"))
+import check  # noqa: E402
+from check import tree  # noqa: E402
+
+TYPE1 = "drivers/vfio/vfio_iommu_type1.c"
+HEADER = "include/uapi/linux/vfio.h"
+OURS = f"{check.SELFTESTS}/vfio_reserved_msi_iova_test.c"
+ANCHOR = "static bool vfio_dma_is_msi("  # what the series adds, with nothing before it that matters
+
+TESTS = []
+
+
+def planted(name):
+    def add(function):
+        TESTS.append((name, function))
+        return function
+
+    return add
+
+
+class Planted(tree.Tree):
+    """A checkout to make mistakes in, in the place of the tree."""
+
+    def __init__(self, name, of):
+        super().__init__(of.base)
+        self.path = os.path.abspath(f"build/check/{name}")
+        tree.remove(self.path)
+        tree.git(TOP, "clone", "-q", "--shared", of.path, self.path)
+        tree.git(self.path, "config", "user.name", tree.AUTHOR[0])
+        tree.git(self.path, "config", "user.email", tree.AUTHOR[1])
+
+    def edit(self, file, old, new):
+        path = f"{self.path}/{file}"
+        with open(path, encoding="utf-8") as stream:
+            text = stream.read()
+        assert old in text, f"{file} has no {old!r} any more: correct tests/planted.py"
+        tree.write(path, text.replace(old, new, 1))
+
+    def new(self, file, text):
+        os.makedirs(os.path.dirname(f"{self.path}/{file}"), exist_ok=True)
+        tree.write(f"{self.path}/{file}", text)
+        tree.git(self.path, "add", file)
+
+    def clean(self):
+        tree.git(self.path, "reset", "-q", "--hard")
+
+
+def notices(action, *words):
+    """The check fails, and what it says has these words."""
+    try:
+        action()
+    except check.Failed as failed:
+        missing = [word for word in words if word not in str(failed)]
+        assert not missing, f"it does not say {missing}:\n{failed}"
+        return
+    raise AssertionError("it was not noticed")
+
+
+@contextlib.contextmanager
+def files(**texts):
+    """The repository's files are these."""
+    where = os.path.abspath("build/check/files")
+    tree.remove(where)
+    os.makedirs(where)
+    for name, text in texts.items():
+        tree.write(f"{where}/{name.replace('_', '.')}", text)
+    before = check.tracked
+    check.tracked = lambda: sorted(os.listdir(where))
+    os.chdir(where)
+    try:
+        yield
+    finally:
+        os.chdir(TOP)
+        check.tracked = before
+
+
+@planted("shellcheck")
+def shell(_):
+    with files(a_sh="#!/bin/bash\nrm $1/*\n"):
+        notices(check.shellcheck, "SC2086")
+
+
+@planted("python")
+def python(_):
+    with files(a_py="def f(:\n"):
+        notices(check.python, "a.py")
+
+
+@planted("spelling")
+def spelling(_):
+    with files(a_md="It was re" + "cieved.\n"):
+        notices(check.spelling, "received")
+
+
+@planted("no kernel source committed")
+def kernel_source(linux):
+    with files():
+        shutil.copy(f"{linux.pristine}/COPYING", ".")
+        notices(check.no_kernel_source, "COPYING")
+
+
+@planted("promises have tests")
+def promises(_):
+    with files(README_md="## What is promised\n\n| promise | patch | test |\n| --- | --- | --- |\n| it works | 99 | `of_course` |\n"):
+        notices(check.promises_have_tests, "no patch 99", "of_course")
+
+
+@planted("maintainers")
+def maintainers(linux):
+    linux.new("nobodys.c", "int nobodys;\n")
+    notices(check.maintainers, "nobodys.c")
+
+
+@planted("6.12 has the same interface")
+def interface(_):
+    patch = "build/check/0001-planted.patch"
+    backport = next(name for name in check.LTS.patch_files() if "Let-user-space-choose" in name)
+    with open(backport, encoding="utf-8") as file:
+        tree.write(patch, file.read().replace("VFIO_RESERVED_MSI_IOVA\t\t11", "VFIO_RESERVED_MSI_IOVA\t\t12"))
+    files = [patch if name == backport else name for name in check.LTS.patch_files()]
+    check.LTS.patch_files = lambda: files
+    notices(check.same_interface, patch)
+    del check.LTS.patch_files
+
+
+@planted("checkpatch")
+def checkpatch(linux):
+    patch = "build/check/0001-planted.patch"
+    with open(linux.patch_files()[0], encoding="utf-8") as file:
+        tree.write(patch, re.sub(r"^\+(.*)$", r"+\1   ", file.read(), count=1, flags=re.MULTILINE))
+    notices(lambda: check.checkpatch(linux, patch), "TRAILING_WHITESPACE")
+
+
+@planted("kernel-doc")
+def kernel_doc(linux):
+    linux.edit("include/linux/iommu.h", " * @base: First IOVA of the region\n", "")
+    notices(lambda: check.kernel_doc("include/linux/iommu.h"), "base")
+
+
+@planted("Sphinx")
+def documentation(linux):
+    linux.edit("Documentation/driver-api/vfio.rst", "doorbells live\n" + 33 * "-", "doorbells live\n" + 9 * "-")
+    notices(lambda: check.documentation("Documentation/driver-api/vfio.rst"), "underline too short")
+
+
+@planted("uapi header in C")
+def header_c(linux):
+    linux.edit(HEADER, "\t__u32\tgranule;", "\tu32\tgranule;")
+    notices(lambda: check.header("c", "gcc", "-std=c90"), "u32")
+
+
+@planted("uapi header in C++")
+def header_cxx(linux):
+    linux.edit(HEADER, "\t__u32\tgranule;", "\t__u32\tclass;")
+    notices(lambda: check.header("c++", "g++", "-std=c++11"), "class")
+
+
+@planted("W=1")
+def compiler(linux):
+    linux.edit(TYPE1, ANCHOR, "static int planted(int i)\n{\n\tint unused;\n\n\tunused = i;\n\treturn i;\n}\nint planted_too;\n\n" + ANCHOR)
+    notices(lambda: check.compiler_and_sparse(TYPE1), "set but not used")
+
+
+@planted("sparse")
+def sparse(linux):
+    linux.edit(TYPE1, ANCHOR, "int planted(int __user *p);\nint planted(int __user *p)\n{\n\treturn *p;\n}\n\n" + ANCHOR)
+    notices(lambda: check.compiler_and_sparse(TYPE1), "dereference of noderef expression")
+
+
+@planted("sizeof(struct vfio_dma)")
+def size(linux):
+    linux.edit(TYPE1, "\tu8\t\t\ttype;", "\tu64\t\t\ttype;")
+    notices(check.size_of_vfio_dma, "bytes on stock")
+
+
+@planted("coccinelle, a script in OCaml")
+def coccinelle(linux):
+    linux.edit(TYPE1, ANCHOR, "static bool planted(struct vfio_dma *dma)\n{\n\treturn dma == 0;\n}\n\n" + ANCHOR)
+    notices(lambda: check.coccinelle("null/badzero"), TYPE1)
+
+
+@planted("coccinelle, a script in Python")
+def coccinelle_python(linux):
+    linux.edit(TYPE1, ANCHOR, "static void planted(struct vfio_dma *dma)\n{\n\tif (dma)\n\t\tkfree(dma);\n}\n\n" + ANCHOR)
+    notices(lambda: check.coccinelle("free/ifnullfree"), TYPE1)
+
+
+@planted("another compiler: x86")
+def x86(linux):
+    linux.edit(TYPE1, ANCHOR, "#ifdef CONFIG_X86\nstatic void planted(void)\n{\n}\n#endif\n" + ANCHOR)
+    notices(lambda: check.other_compiler("x86"), "planted")
+
+
+@planted("another compiler: 32 bits")
+def arm(linux):
+    linux.edit(TYPE1, ANCHOR, "size_t planted(size_t size);\nsize_t planted(size_t size)\n{\n\treturn size >> 40;\n}\n\n" + ANCHOR)
+    notices(lambda: check.other_compiler("arm"), "shift count")
+
+
+@planted("selftests")
+def selftests(linux):
+    linux.edit(OURS, "\nFIXTURE(", "\nstatic void planted(void)\n{\n}\n\nFIXTURE(")
+    notices(lambda: check.selftests("x86"), "planted")
+
+
+@planted("allmodconfig")
+def allmodconfig(linux):
+    # Of a configuration that only this kernel has.
+    linux.edit(TYPE1, ANCHOR, "#ifdef CONFIG_KASAN\nstatic void planted(void)\n{\n}\n#endif\n" + ANCHOR)
+    notices(check.everything_configured, "planted")
+
+
+@planted("every patch builds")
+def every_patch(linux):
+    """One that does not, and one that mends it."""
+    tree.git(linux.path, "tag", "-f", "base", "HEAD")
+    linux.edit(TYPE1, ANCHOR, "#error planted\n" + ANCHOR)
+    tree.git(linux.path, "commit", "-q", "-a", "-m", "vfio/type1: Plant a mistake")
+    linux.edit(TYPE1, "#error planted\n", "")
+    tree.git(linux.path, "commit", "-q", "-a", "-m", "vfio/type1: Mend it")
+    linux.base = "planted"
+    notices(lambda: check.every_patch_builds(linux), "Plant a mistake", "#error planted")
+
+
+def main():
+    os.chdir(TOP)
+    check.LINUX.pristine = os.path.abspath(check.LINUX.pristine)
+    real = check.LINUX
+    wanted = [(name, function) for name, function in TESTS if not sys.argv[1:] or sys.argv[1] in name]
+    print(f"TAP version 13\n1..{len(wanted)}", flush=True)
+    linux = Planted("planted", real)
+    linux.pristine = real.pristine
+    check.LINUX = linux
+    for name in check.SOURCES:
+        for arch in check.CONFIGS:
+            check.prepare(name, arch)
+    check.SOURCES = dict(check.SOURCES, patched=linux.path)
+    failed = 0
+    for number, (name, function) in enumerate(wanted, 1):
+        linux.clean()
+        try:
+            function(linux)
+            print(f"ok {number} {name}", flush=True)
+        except (AssertionError, check.Failed, tree.TreeError, OSError) as error:
+            failed += 1
+            print("".join(f"# {line}\n" for line in str(error).splitlines()) + f"not ok {number} {name}", flush=True)
+    tree.remove(linux.path)
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
