@@ -43,6 +43,9 @@ test: setup ## everything that must pass; ends with "N passed, N failed, N skipp
 check: setup ## static: checkpatch, sparse, W=1, kernel-doc, coccinelle, every patch builds, and this repository's own scripts
 	@lab/check
 
+bases: setup ## try the series on every base of its kind that Debian offers, and write down in README.md how it went
+	@tests/bases/run
+
 coverage: setup ## which lines that the series adds are executed by the tests, and why the others are not
 	@lab/build kernel coverage
 	@lab/build selftests patched
@@ -82,4 +85,4 @@ distclean: ## remove all of build/
 base:
 	@[ -e bases/$(BASE) ] || { echo "make: there is no BASE '$(BASE)' (yet): bases/ has $$(ls bases | tr '\n' ' ')" >&2; exit 1; }
 
-.PHONY: help setup versions tree export series kernel selftests test check coverage mutants campaign bench bench-lab demo shell clean distclean base
+.PHONY: help setup versions tree export series kernel selftests test check bases coverage mutants campaign bench bench-lab demo shell clean distclean base
