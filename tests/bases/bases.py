@@ -7,6 +7,7 @@ Called by tests/bases/run in the tool root.
 """
 
 import os
+import re
 import subprocess
 import sys
 
@@ -38,9 +39,23 @@ class Offered(tree.Tree):
         return f"{where}/usr/src/{self.package}.tar.xz", f"{self.package} {self.version}"
 
     def refused(self, file, version, result):
-        """What is left is for nobody to go on with: that is done in build/tree."""
+        """Nobody goes on with it here: that is done in build/tree."""
         tree.git(self.path, "am", "--abort", check=False)
-        raise tree.TreeError(f"{os.path.basename(file)} does not apply")
+        raise Refused(file)
+
+
+class Refused(Exception):
+    def __init__(self, file):
+        super().__init__(f"{os.path.basename(file)} does not apply")
+        self.file = file
+
+    def is_about_selftests(self, files):
+        """Neither it nor a patch after it is the kernel's: those are all applied, and selftests for it there are in build/selftests."""
+        changed = []
+        for name in files[files.index(self.file) :]:
+            with open(name, encoding="utf-8") as file:
+                changed += re.findall(r"^diff --git a/(\S+)", file.read(), re.MULTILINE)
+        return all(name.startswith("tools/testing/selftests/") for name in changed)
 
 
 def newer(version, than):
@@ -71,14 +86,17 @@ def passed(offered):
 
 def try_on(offered):
     """(whether all is well, how far it got: applies, builds, passes, each in words)."""
+    applies, all_do = "yes", True
     try:
         offered.make()
-    except tree.TreeError as error:
-        return False, [str(error), "", ""]
+    except Refused as refused:
+        if not refused.is_about_selftests(offered.patch_files()):
+            return False, [str(refused), "", ""]
+        applies, all_do = f"all of the kernel's; {refused}", False
     if not built(offered):
-        return False, ["yes", "no: see build/logs/kernel-patched.log", ""]
+        return False, [applies, "no: see build/logs/kernel-patched.log", ""]
     well, words = passed(offered)
-    return well, ["yes", "yes", words]
+    return well and all_do, [applies, "yes", words]
 
 
 def write_readme(rows):
@@ -107,7 +125,7 @@ def main():
         print(" ".join(f"{cell:44}" if number == 0 else f"{cell:12}" for number, cell in enumerate(row)))
     for offered, words in failed:
         print(
-            f"bases: {offered.package} {offered.version} needs work: {next(word for word in reversed(words) if word)}.\n"
+            f"bases: {offered.package} {offered.version} needs work: {', '.join(word for word in words if word)}.\n"
             f"To move the series there: add its suite to bases/linux, if need be; 'make tree' unpacks it and stops at that patch, in the\n"
             f"middle of git am, in build/tree/linux; it says how to go on. Then 'make test', 'make export', set 'good' in bases/linux to\n"
             f"{offered.version}, and commit patches/linux and bases/linux.",

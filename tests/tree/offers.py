@@ -69,6 +69,16 @@ def a_newer_one_needs_work():
         assert word in said, f"{word!r} is not in what is said:\n{said}"
 
 
+def selftests_are_not_the_kernel():
+    """Where a patch of theirs does not apply, the kernel is tried all the same."""
+    moved = bases.Refused.is_about_selftests
+    bases.Refused.is_about_selftests = lambda *_: True
+    status, rows, said = result("1.0", "2.0")
+    bases.Refused.is_about_selftests = moved
+    assert status == 1 and rows[0] == f"| tiny 2.0 | all of the kernel's; {FIRST} does not apply | yes | 3 passed, 0 failed, 0 skipped |", (status, rows)
+    assert FIRST in said, said
+
+
 def an_older_one_is_for_information():
     status, rows, said = result("3.0", "2.0")
     assert status == 0 and FIRST in rows[0] and not said, (status, rows, said)
@@ -79,7 +89,7 @@ def one_that_does_not_build():
     assert status == 1 and rows[0].startswith("| tiny 1.0 | yes | no: see ") and "build/logs/" in said, (status, rows, said)
 
 
-TESTS = (all_is_well, a_newer_one_needs_work, an_older_one_is_for_information, one_that_does_not_build)
+TESTS = (all_is_well, a_newer_one_needs_work, selftests_are_not_the_kernel, an_older_one_is_for_information, one_that_does_not_build)
 
 
 def main():
