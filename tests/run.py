@@ -138,6 +138,9 @@ def table():
     suites += [*ours("patched", "gicv2m", which="iova"), *ours("patched", "gicv2m", which="domains", long=True)]
     # Type1 cannot enable MSIs there, on stock neither: -EOPNOTSUPP of iommu_dma_prepare_msi() for MSIs that no IOMMU translates.
     suites += ours("patched", "virtio-iommu", which="iova")
+    # There is a reserved region there that is no default window.
+    command = "exec vfio_reserved_msi_untranslated_test -t over_resv_region $VFIO_IGB_BDFS"
+    suites.append(Suite("virtio-iommu/over_resv_region", ["sh", "-c", command], "patched", machine="virtio-iommu"))
     suites.append(pinning("patched"))
     suites.append(Suite("check/planted", ["python3", "tests/planted.py"], long=True))
     suites += lts()
