@@ -11,6 +11,7 @@ patches/BASE.  What was taken from there is noted in build/tree/BASE/.git/lab.js
 
 import contextlib
 import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -64,7 +65,12 @@ class Tree:
     # What is on disk
 
     def source(self):
-        """The base's package in the tool root: its archive of sources, and its version."""
+        """The base's archive of sources in the tool root, and its version."""
+        name = base_field(self.base, "source", "")
+        if name:
+            for archive in glob.glob(f"/usr/src/{name}_*.orig.tar.xz"):
+                return archive, os.path.basename(archive).removesuffix(".orig.tar.xz").replace("_", " ")
+            raise TreeError(f"the tool root has no sources of {name}: run 'make setup'")
         pattern = base_field(self.base, "package")
         status = subprocess.run(
             ["dpkg-query", "-W", "-f", "${db:Status-Status} ${Package} ${Version}\n", pattern],
@@ -290,12 +296,14 @@ class Tree:
         return key.hexdigest()
 
 
-def base_field(base, name):
+def base_field(base, name, default=None):
     with open(f"bases/{base}", encoding="utf-8") as file:
         for line in file:
             key, equals, value = line.partition("=")
             if equals and key.strip() == name:
                 return value.strip()
+    if default is not None:
+        return default
     raise TreeError(f"bases/{base} does not say '{name} = ...'")
 
 
