@@ -35,7 +35,7 @@ EXIT_TIMEOUT = 124
 # A busy host makes the guest stand still for seconds: only a longer stall is one. Huge pages have 2 MiB whatever is natural.
 KERNEL_ARGUMENTS = "loglevel=7 panic=-1 default_hugepagesz=2M hugepages=64 rcupdate.rcu_cpu_stall_timeout=120"
 ENVIRONMENT = {
-    "PATH": "/bin:/opt/vfio-selftests",
+    "PATH": "/bin:/opt/vfio-selftests:/opt/qemu:/usr/bin",
     "HOME": "/tmp",
     "TERM": os.environ.get("TERM", "dumb"),
 }
@@ -175,9 +175,12 @@ class Host:
             line += ["-chardev", f"socket,id={name},fd={fds[-1]}", "-device", f"{device},chardev={name}"]
 
         selftests = os.path.join(BUILD, "selftests", KERNELS[args.kernel].selftests)
+        qemu = os.path.join(BUILD, "qemu", "bin")
         for tag, path, slot, extra in (
             ("share", args.share and "/mnt", machines.SHARE, ""),
             ("selftests", os.path.isdir(selftests) and selftests, machines.SELFTESTS, ",readonly=on"),
+            ("usr", self.machine.kvm and "/opt/unpacked/arm64/usr", machines.USR, ",readonly=on"),
+            ("qemu", self.machine.kvm and os.path.isdir(qemu) and qemu, machines.QEMU, ",readonly=on"),
         ):
             if path:
                 line += ["-fsdev", f"local,id={tag},path={path},security_model=none,multidevs=remap{extra}"]

@@ -7,8 +7,8 @@ that tests and people can rely on them.
 from dataclasses import dataclass
 
 # Slots on the first root complex of what the lab itself needs: serial ports
-# and two shared directories.
-SERIAL, SHARE, SELFTESTS = "0x1", "0x2", "0x3"
+# and shared directories.
+SERIAL, SHARE, SELFTESTS, USR, QEMU = "0x1", "0x2", "0x3", "0x9", "0xa"
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class Machine:
     iommu: str  # with {bus} in it, one for each root complex
     arch: str = "arm64"
     append: str = ""
+    kvm: bool = False  # has guests of its own
 
 
 ARCHITECTURES = {
@@ -83,6 +84,12 @@ MACHINES = {
         what="as smmuv3, with one virtio-iommu for all devices instead of the SMMUs",
         board="virt,gic-version=3,its=on",
         iommu=f"virtio-iommu-pci,bus=pcie.0,addr={IOMMU_SLOT:#x}",
+    ),
+    "nested": Machine(
+        what="as smmuv3, with EL2 for KVM",
+        board="virt,gic-version=3,its=on,virtualization=on",
+        iommu="arm-smmuv3,primary-bus={bus}",
+        kvm=True,
     ),
     "intel-iommu": Machine(
         what="x86-64, one Intel IOMMU for the same devices",
