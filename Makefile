@@ -27,6 +27,9 @@ series: setup base ## the mails to send, build/series/$(BASE)-v$(VERSION).mbox; 
 kernel: setup ## build a kernel: KERNEL=patched (the default) or another one of lab/README.md
 	@lab/build kernel $(KERNEL)
 
+qemu: setup ## build QEMU with patches/qemu, for the machine "nested"
+	@lab/qemu/build
+
 selftests: setup ## build the VFIO selftests of stock and patched
 	@lab/build selftests stock
 	@lab/build selftests patched
@@ -37,7 +40,9 @@ test: setup ## everything that must pass; ends with "N passed, N failed, N skipp
 	@lab/build kernel debug
 	@lab/build selftests stock
 	@lab/build selftests patched
+	@lab/qemu/build
 	@tests/module/build patched
+	@tests/nested/build stock patched
 	@tests/run $(SUITES)
 
 check: setup ## static: checkpatch, sparse, W=1, kernel-doc, coccinelle, every patch builds, and this repository's own scripts
@@ -85,4 +90,4 @@ distclean: ## remove all of build/
 base:
 	@[ -e bases/$(BASE) ] || { echo "make: there is no BASE '$(BASE)' (yet): bases/ has $$(ls bases | tr '\n' ' ')" >&2; exit 1; }
 
-.PHONY: help setup versions tree export series kernel selftests test check bases coverage mutants campaign bench bench-lab demo shell clean distclean base
+.PHONY: help setup versions tree export series kernel qemu selftests test check bases coverage mutants campaign bench bench-lab demo shell clean distclean base

@@ -1,0 +1,59 @@
+"""Build QEMU for arm64 of the tree at /src into /out, the program into /out/bin.
+
+Called by lab/qemu/build in the tool root.  It has KVM, the boards that this leaves, and none of the features that need a
+library.  It is static, so that the virtual host needs nothing else to run it.
+"""
+
+import os
+import subprocess
+import sys
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [os.path.join(HERE, "..", "kernel"), os.path.join(HERE, "..", "tree")]
+import build  # noqa: E402
+import tree  # noqa: E402
+
+PROGRAM = "qemu-system-aarch64"
+CONFIGURE = (
+    "/src/configure --cross-prefix=aarch64-linux-gnu- --static --target-list=aarch64-softmmu --without-default-features "
+    "--enable-kvm --disable-tcg --enable-fdt=system --disable-install-blobs"
+).split() + ["--cc=ccache aarch64-linux-gnu-gcc"]
+ENVIRONMENT = {"PKG_CONFIG": "pkg-config", "PKG_CONFIG_LIBDIR": "/usr/lib/aarch64-linux-gnu/pkgconfig"}
+
+
+def step(name, log, *command):
+    status = subprocess.run(
+        ["lab/step", name, f"build/logs/{log}.log", "files", r"^\[[0-9]+/[0-9]+\] Compiling", *command], env=dict(os.environ, **ENVIRONMENT), check=False
+    ).returncode
+    if status:
+        raise build.BuildError(f"{name} failed: see build/logs/{log}.log")
+
+
+def configured_as():
+    try:
+        with open("/out/lab-configured", encoding="utf-8") as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
+
+
+def main():
+    options = "\n".join(CONFIGURE)
+    with build.unless_built(build.key_of(tree.Tree("qemu").state(), options), f"/out/bin/{PROGRAM}") as needed:
+        if not needed:
+            return
+        if configured_as() != options:
+            step("qemu: configuring", "config-qemu", "env", "--chdir=/out", *CONFIGURE)
+            tree.write("/out/lab-configured", options)
+        step("qemu", "qemu", "ninja", "-C", "/out", PROGRAM)
+        os.makedirs("/out/bin", exist_ok=True)
+        subprocess.run(["aarch64-linux-gnu-strip", "-o", f"/out/bin/{PROGRAM}", f"/out/{PROGRAM}"], check=True)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (build.BuildError, tree.TreeError) as error:
+        sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit("interrupted; the next make goes on from here")
