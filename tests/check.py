@@ -26,7 +26,7 @@ import tree  # noqa: E402
 sys.path.insert(0, os.path.join(TOP, "lab", "kernel"))
 from build import COMPILERS, options  # noqa: E402
 
-LINUX = tree.Tree("linux")
+LINUX, QEMU = tree.Tree("linux"), tree.Tree("qemu")
 SOURCES = {"stock": LINUX.pristine, "patched": LINUX.path}
 LTS = tree.Tree("linux-6.12")
 JOBS = len(os.sched_getaffinity(0))
@@ -159,6 +159,27 @@ def checkpatch(base, patch):
     )  # fmt: skip
     if status:
         raise Failed(output)
+
+
+def checkpatch_qemu(patch):
+    # QEMU's has words of its own. A warning counts, but for that about headers which are not in a release of Linux.
+    strict = [] if "-linux-headers-" in patch else ["--strict"]
+    status, output = call("perl", "scripts/checkpatch.pl", *strict, "--no-signoff", "--no-summary", "--terse", os.path.abspath(patch), cwd=QEMU.path)
+    if status:
+        raise Failed(output)
+
+
+def documented_code():
+    """What docs/vmm.md shows is in docs/examples, which the tests compile and run, line by line."""
+    examples = ""
+    for name in sorted(os.listdir("docs/examples")):
+        with open(f"docs/examples/{name}", encoding="utf-8") as file:
+            examples += file.read()
+    with open("docs/vmm.md", encoding="utf-8") as file:
+        blocks = re.findall(r"^```c\n(.*?)^```$", file.read(), re.MULTILINE | re.DOTALL)
+    missing = [block for block in blocks if block not in examples]
+    if missing or not blocks:
+        raise Failed("\n".join(missing) or "docs/vmm.md shows no code")
 
 
 def compiler_and_sparse(file):
@@ -439,6 +460,9 @@ def plan(quick):
     for base in (LINUX,) if quick else (LINUX, LTS):
         for patch in base.patch_files():
             checks.append((f"checkpatch {os.path.relpath(patch, 'patches')}", lambda base=base, patch=patch: checkpatch(base, patch)))
+    checks.append(("the code of docs/vmm.md is that of docs/examples", documented_code))
+    for patch in QEMU.patch_files():
+        checks.append((f"checkpatch qemu/{os.path.basename(patch)}", lambda patch=patch: checkpatch_qemu(patch)))
     for file in touched(".c", ".h"):
         checks.append((f"kernel-doc {file}", lambda file=file: kernel_doc(file)))
     for file in touched(".rst"):

@@ -123,6 +123,11 @@ def pinning(kernel):
     return Suite(f"{kernel}/module/pin_test", ["sh", "-c", command], kernel, share=f"build/module/{kernel}")
 
 
+def nested(kernel):
+    """A guest in the guest, with QEMU and with a VMM of our own."""
+    return Suite(f"{kernel}/nested", ["sh", "-c", "exec ./host_test $VFIO_IGB_BDFS"], kernel, share=f"build/nested/{kernel}", machine="nested")
+
+
 def table():
     suites = []
     for script in sorted(glob.glob("tests/lab/*") + glob.glob("tests/tree/*")):
@@ -144,6 +149,7 @@ def table():
     suites.append(pinning("patched"))
     suites.append(Suite("check/planted", ["python3", "tests/planted.py"], long=True))
     suites += lts()
+    suites += [nested("stock"), nested("patched")]
     suites += ours("64k", long=True)
     suites.append(Suite("lab/machine intel-iommu", ["tests/lab/machine", "intel-iommu"], long=True))
     suites += upstream("x86-stock", "x86-patched", long=True)

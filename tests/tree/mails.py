@@ -23,7 +23,7 @@ TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.join(TOP, "lab", "tree"), os.path.join(TOP, "lab", "series")]
 import series  # noqa: E402
 import tree  # noqa: E402
-from trees import BASES, commit, edit, refused, start  # noqa: E402
+from trees import KERNELS, commit, edit, refused, start  # noqa: E402
 
 SENDER = ("Test Sender", "sender@example.com")
 SIGN_OFF = "Signed-off-by: {} <{}>".format(*SENDER)
@@ -311,7 +311,7 @@ def run(number, function, arguments, name=None):
 
 
 def main():
-    print(f"TAP version 13\n1..{len(TESTS) + len(BASES) * len(REAL_TESTS)}")
+    print(f"TAP version 13\n1..{len(TESTS) + len(KERNELS) * len(REAL_TESTS)}")
     failed = 0
     for number, function in enumerate(TESTS, 1):
         with tempfile.TemporaryDirectory() as scratch:
@@ -319,7 +319,7 @@ def main():
             failed += run(number, function, lambda: [prepare()])
             os.chdir(TOP)
     number = len(TESTS)
-    for source in map(tree.Tree, BASES):
+    for source in map(tree.Tree, KERNELS):
         with tempfile.TemporaryDirectory() as scratch:
             # Not where a sender's own mails may be.
             series.OUT = f"{scratch}/series"

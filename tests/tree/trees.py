@@ -20,7 +20,8 @@ sys.path.insert(0, os.path.join(TOP, "lab", "tree"))
 import tree  # noqa: E402
 
 TESTS = []
-BASES = ("linux", "linux-6.12")
+KERNELS = ("linux", "linux-6.12")
+BASES = (*KERNELS, "qemu")
 
 
 def test(function):

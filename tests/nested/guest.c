@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * init of the guest in the guest, whose devices are the virtual host's own. It loads igb and does what host_test.c says on the
+ * console, a word a line:
+ *
+ *   test    have each igb test itself, as "ethtool --test offline" does: registers, an interrupt, packets through loopback, which
+ *           is DMA both ways; then count the MSI-Xs of its ordinary work
+ *   reset   reset each igb
+ *   rescan  look for devices that were plugged in
+ *   reboot
+ *   off
+ *
+ * and answers with a line that begins with "guest: ".
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <glob.h>
+#include <libgen.h>
+#include <net/if.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/reboot.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include <linux/ethtool.h>
+#include <linux/sockios.h>
+
+#define NR_TESTS_MAX 16
+/* The self-test gives an interrupt 10 ms to arrive, which on a busy machine that emulates two others may not do. */
+#define NR_TRIES 5
+
+static void __attribute__((format(printf, 1, 2)))
+answer(const char *fmt, ...)
+{
+	va_list ap;
+
+	printf("guest: ");
+	va_start(ap, fmt);
+	vprintf(fmt, ap);
+	va_end(ap);
+	printf("\n");
+}
+
+/* What was said has to leave the machine before it stops. */
+static void end(int how)
+{
+	tcdrain(1);
+	reboot(how);
+}
+
+static void __attribute__((noreturn))
+die(const char *what)
+{
+	answer("FAILED %s: %s", what, strerror(errno));
+	end(RB_POWER_OFF);
+	exit(1);
+}
+
+static void mount_at(const char *type, const char *dir)
+{
+	mkdir(dir, 0755);
+	if (mount(type, dir, type, 0, NULL))
+		die(dir);
+}
+
+static void write_file(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY);
+
+	if (fd < 0 || write(fd, text, strlen(text)) < 0)
+		die(path);
+	close(fd);
+}
+
+/* The initrd has them in the order in which they need each other. */
+static void load_modules(void)
+{
+	glob_t found;
+
+	if (glob("/modules/*.ko", 0, NULL, &found))
+		die("modules");
+	for (size_t i = 0; i < found.gl_pathc; i++) {
+		int fd = open(found.gl_pathv[i], O_RDONLY);
+
+		if (fd < 0 || syscall(SYS_finit_module, fd, "", 0))
+			die(found.gl_pathv[i]);
+		close(fd);
+	}
+	globfree(&found);
+}
+
+static bool set_up(int sock, const char *name, bool up)
+{
+	struct ifreq ifr = {};
+
+	strncpy(ifr.ifr_name, name, IFNAMSIZ - 1);
+	if (ioctl(sock, SIOCGIFFLAGS, &ifr))
+		return false;
+	ifr.ifr_flags = up ? ifr.ifr_flags | IFF_UP : ifr.ifr_flags & ~IFF_UP;
+	return !ioctl(sock, SIOCSIFFLAGS, &ifr);
+}
+
+/* All MSI-Xs of a network device so far. */
+static unsigned long interrupts(const char *name)
+{
+	FILE *file = fopen("/proc/interrupts", "r");
+	unsigned long sum = 0, count;
+	char line[512], *action;
+
+	if (!file)
+		die("/proc/interrupts");
+	while (fgets(line, sizeof(line), file)) {
+		action = strstr(line, name);
+		if (action && strstr(line, "MSIX") && sscanf(line, "%*[^:]: %lu", &count) == 1)
+			sum += count;
+	}
+	fclose(file);
+	return sum;
+}
+
+/* Returns what is wrong with the device, if anything. */
+static const char *test_device(int sock, const char *name)
+{
+	static char wrong[64];
+	struct {
+		struct ethtool_test test;
+		__u64 results[NR_TESTS_MAX];
+	} t = { .test.cmd = ETHTOOL_TEST };
+	struct ifreq ifr = { .ifr_data = (void *)&t };
+	unsigned long before;
+
+	strncpy(ifr.ifr_name, name, IFNAMSIZ - 1);
+	if (!set_up(sock, name, true))
+		return "it does not come up";
+	before = interrupts(name);
+	for (int i = 0; i < NR_TRIES; i++) {
+		t.test.flags = ETH_TEST_FL_OFFLINE;
+		if (ioctl(sock, SIOCETHTOOL, &ifr))
+			return "it has no self-test";
+		if (!(t.test.flags & ETH_TEST_FL_FAILED))
+			break;
+	}
+	if (t.test.flags & ETH_TEST_FL_FAILED || t.test.len > NR_TESTS_MAX) {
+		snprintf(wrong, sizeof(wrong), "its self-tests say %llu %llu %llu %llu %llu",
+			 t.results[0], t.results[1], t.results[2], t.results[3], t.results[4]);
+		return wrong;
+	}
+	for (int ms = 0; interrupts(name) == before; ms += 10) {
+		if (ms > 10000)
+			return "it raises no MSI-X";
+		usleep(10000);
+	}
+	return set_up(sock, name, false) ? NULL : "it does not go down";
+}
+
+static void test(void)
+{
+	int sock = socket(AF_UNIX, SOCK_DGRAM, 0);
+	size_t count = 0;
+	glob_t found;
+
+	if (sock < 0)
+		die("socket");
+	if (!glob("/sys/class/net/*/device", 0, NULL, &found)) {
+		for (; count < found.gl_pathc; count++) {
+			const char *name = basename(dirname(found.gl_pathv[count]));
+			const char *wrong = test_device(sock, name);
+
+			if (wrong) {
+				answer("FAILED %s: %s", name, wrong);
+				goto out;
+			}
+		}
+	}
+	answer("%zu tested", count);
+out:
+	globfree(&found);
+	close(sock);
+}
+
+static void reset(void)
+{
+	char path[300];
+	glob_t found;
+
+	if (glob("/sys/class/net/*/device", 0, NULL, &found))
+		die("there is no device");
+	for (size_t i = 0; i < found.gl_pathc; i++) {
+		snprintf(path, sizeof(path), "%s/reset", found.gl_pathv[i]);
+		write_file(path, "1");
+	}
+	globfree(&found);
+	answer("reset");
+}
+
+static void rescan(void)
+{
+	write_file("/sys/bus/pci/rescan", "1");
+	answer("rescanned");
+}
+
+int main(void)
+{
+	char word[32];
+
+	mount_at("devtmpfs", "/dev");
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	mount_at("proc", "/proc");
+	mount_at("sysfs", "/sys");
+	load_modules();
+	answer("ready");
+	while (scanf("%31s", word) == 1) {
+		if (!strcmp(word, "test"))
+			test();
+		else if (!strcmp(word, "reset"))
+			reset();
+		else if (!strcmp(word, "rescan"))
+			rescan();
+		else if (!strcmp(word, "reboot"))
+			end(RB_AUTOBOOT);
+		else if (!strcmp(word, "off"))
+			end(RB_POWER_OFF);
+		else
+			answer("FAILED I do not know \"%s\"", word);
+	}
+	die("the console");
+}

@@ -1,0 +1,653 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * QEMU on the virtual host, with a guest that has the host's igbs: does the guest's driver work, and where does the host map the
+ * doorbells?
+ *
+ *   host_test [OPTION of the test harness]... BDF BDF [BDF...]
+ *
+ * The devices are bound to vfio-pci and behind different IOMMUs. The guest is guest.c on the host's own kernel, ./Image and
+ * ./initrd. /usr/bin has Debian's QEMU, /opt/qemu that of patches/qemu.
+ *
+ *    unmodified QEMU					debian
+ *    patched QEMU that is not told where		default_window
+ *    that is told, or chooses				window, window_size, automatic
+ *    device reset, guest reboot			window
+ *    several devices, behind several IOMMUs		shared, shared_conflict, hotplug, hotplug_late
+ *    two QEMUs, each with its window			second_container
+ *    on a kernel without the extension			no_extension
+ *    what cannot be is refused in one line		refused.*
+ *
+ * and a VMM whose guest has RAM from address 0, which QEMU's virt board cannot, docs/examples/vmm.c:
+ *
+ *    in the way of the default window			vmm.default_window
+ *    with the window elsewhere				vmm.window
+ *    with the window in the guest's memory		vmm.over_ram
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <linux/vfio.h>
+
+#include "kselftest_harness.h"
+
+#define DEBIAN		"/usr/bin/qemu-system-aarch64"
+#define PATCHED		"/opt/qemu/qemu-system-aarch64"
+
+#define DEFAULT_IOVA	0x08000000ULL
+#define DEFAULT_SIZE	0x00100000ULL
+/* Where QEMU's virt board has nothing. */
+#define WINDOW_IOVA	0xf0000000ULL
+#define RAM_IOVA	0x40000000ULL
+
+#define TIMEOUT		300	/* seconds, of a test; ten times what one takes */
+#define MAX_ARGS	64
+
+static char **bdfs;
+static int nr_bdfs;
+
+#define IGB_MSIX_BAR	3
+
+/* QEMU, and what it says. */
+struct vm {
+	pid_t pid;
+	int console;		/* the guest's, both ways */
+	int errors;		/* what QEMU writes to stderr */
+	char line[1024];	/* of the console */
+	size_t filled;
+	char qmp[32];
+};
+
+static void __attribute__((noreturn, format(printf, 1, 2)))
+fail(const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	printf("# ");
+	vprintf(fmt, ap);
+	printf("\n");
+	fflush(stdout);
+	_exit(KSFT_FAIL);
+}
+
+#define CHECK(what) \
+	do { if (!(what)) fail("%s:%d: %s: %s", __func__, __LINE__, #what, strerror(errno)); } while (0)
+
+/* Start QEMU with further options, the words of a string. */
+static void __attribute__((format(printf, 3, 4)))
+start(struct vm *vm, const char *qemu, const char *fmt, ...)
+{
+	static int number;
+	char *args[MAX_ARGS] = {
+		(char *)qemu, "-nodefaults", "-no-user-config", "-display", "none", "-accel", "kvm", "-cpu", "host",
+		"-M", "virt,gic-version=3", "-m", "256", "-kernel", "Image", "-initrd", "initrd",
+		"-append", "console=ttyAMA0 quiet panic=-1", "-chardev", "stdio,id=console", "-serial", "chardev:console",
+		"-qmp",
+	};
+	int console[2], errors[2], n = 0;
+	char options[2048], chardev[64];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(options, sizeof(options), fmt, ap);
+	va_end(ap);
+
+	*vm = (struct vm){};
+	snprintf(vm->qmp, sizeof(vm->qmp), "/tmp/qmp-%d-%d", getpid(), number++);
+	snprintf(chardev, sizeof(chardev), "unix:%s,server=on,wait=off", vm->qmp);
+	while (args[n])
+		n++;
+	args[n++] = chardev;
+	for (char *word = strtok(options, " "); word && n < MAX_ARGS - 1; word = strtok(NULL, " "))
+		args[n++] = word;
+
+	CHECK(!socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, console));
+	CHECK(!pipe2(errors, O_CLOEXEC));
+	vm->pid = fork();
+	CHECK(vm->pid >= 0);
+	if (!vm->pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		dup2(console[1], 0);
+		dup2(console[1], 1);
+		dup2(errors[1], 2);
+		execv(qemu, args);
+		dprintf(2, "%s: %s\n", qemu, strerror(errno));
+		_exit(127);
+	}
+	close(console[1]);
+	close(errors[1]);
+	vm->console = console[0];
+	vm->errors = errors[0];
+}
+
+/* Wait for QEMU's end; its stderr is in vm->line. */
+static int finish(struct vm *vm)
+{
+	ssize_t n;
+	int status;
+
+	for (vm->filled = 0; vm->filled < sizeof(vm->line) - 1; vm->filled += n) {
+		n = read(vm->errors, vm->line + vm->filled, sizeof(vm->line) - 1 - vm->filled);
+		if (n <= 0)
+			break;
+	}
+	vm->line[vm->filled] = '\0';
+	CHECK(waitpid(vm->pid, &status, 0) == vm->pid);
+	close(vm->console);
+	close(vm->errors);
+	unlink(vm->qmp);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+/* The next line of the guest; the console has other lines, too. */
+static const char *answer(struct vm *vm)
+{
+	static const char mark[] = "guest: ";
+
+	for (;;) {
+		char *end = memchr(vm->line, '\n', vm->filled), *found;
+		static char line[sizeof(vm->line)];
+		ssize_t n;
+
+		if (end) {
+			*end = '\0';
+			strcpy(line, vm->line);
+			vm->filled -= end + 1 - vm->line;
+			memmove(vm->line, end + 1, vm->filled);
+			line[strcspn(line, "\r")] = '\0';
+			found = strstr(line, mark);
+			if (found)
+				return found + strlen(mark);
+			printf("# console: %s\n", line);
+			continue;
+		}
+		if (vm->filled == sizeof(vm->line))
+			vm->filled = 0;
+		n = read(vm->console, vm->line + vm->filled, sizeof(vm->line) - vm->filled);
+		if (n <= 0) {
+			int status;
+
+			printf("# console: %.*s\n", (int)vm->filled, vm->line);
+			status = finish(vm);
+			fail("QEMU ended with status %d and said: %s", status, vm->line);
+		}
+		vm->filled += n;
+	}
+}
+
+static void expect(struct vm *vm, const char *wanted)
+{
+	const char *got = answer(vm);
+
+	if (strcmp(got, wanted))
+		fail("the guest says \"%s\" instead of \"%s\"", got, wanted);
+}
+
+static void ask(struct vm *vm, const char *word, const char *wanted)
+{
+	CHECK(dprintf(vm->console, "%s\n", word) > 0);
+	if (wanted)
+		expect(vm, wanted);
+}
+
+static void stop(struct vm *vm)
+{
+	int status;
+
+	ask(vm, "off", NULL);
+	status = finish(vm);
+	if (status || strstr(vm->line, "error"))
+		fail("QEMU ended with status %d and said: %s", status, vm->line);
+}
+
+/* What QEMU itself sees of the container: its own file, taken out of it. */
+static int container(struct vm *vm)
+{
+	char path[64], target[64];
+	int pidfd = syscall(SYS_pidfd_open, vm->pid, 0), fd;
+
+	CHECK(pidfd >= 0);
+	for (fd = 0; fd < 1024; fd++) {
+		ssize_t n;
+
+		snprintf(path, sizeof(path), "/proc/%d/fd/%d", vm->pid, fd);
+		n = readlink(path, target, sizeof(target) - 1);
+		if (n < 0)
+			continue;
+		target[n] = '\0';
+		if (!strcmp(target, "/dev/vfio/vfio"))
+			break;
+	}
+	fd = syscall(SYS_pidfd_getfd, pidfd, fd, 0);
+	CHECK(fd >= 0);
+	close(pidfd);
+	return fd;
+}
+
+static bool geometry(struct vm *vm, struct vfio_iommu_type1_info_cap_msi_geometry *geometry)
+{
+	union {
+		struct vfio_iommu_type1_info info;
+		char bytes[4096];
+	} u = { .info.argsz = sizeof(u) };
+	struct vfio_info_cap_header *header;
+	int fd = container(vm);
+
+	CHECK(!ioctl(fd, VFIO_IOMMU_GET_INFO, &u.info));
+	close(fd);
+	for (__u32 at = u.info.cap_offset; at; at = header->next) {
+		header = (void *)(u.bytes + at);
+		if (header->id == VFIO_IOMMU_TYPE1_INFO_CAP_MSI_GEOMETRY) {
+			memcpy(geometry, header, sizeof(*geometry));
+			return true;
+		}
+	}
+	return false;
+}
+
+/* Where the device itself says that its first MSI goes. */
+static __u64 msix_address(const char *bdf)
+{
+	char path[128];
+	volatile __u32 *table;
+	__u64 address;
+	int fd;
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/resource%d", bdf, IGB_MSIX_BAR);
+	fd = open(path, O_RDWR);
+	CHECK(fd >= 0);
+	table = mmap(NULL, getpagesize(), PROT_READ, MAP_SHARED, fd, 0);
+	CHECK(table != MAP_FAILED);
+	address = table[0] | (__u64)table[1] << 32;
+	munmap((void *)table, getpagesize());
+	close(fd);
+	return address;
+}
+
+static void doorbell_is_in(struct vm *vm, const char *bdf, __u64 iova, __u64 size)
+{
+	struct vfio_iommu_type1_info_cap_msi_geometry g;
+	__u64 address = msix_address(bdf);
+
+	if (address < iova || address >= iova + size)
+		fail("the MSIs of %s go to 0x%llx", bdf, address);
+	if (!geometry(vm, &g)) {
+		CHECK(iova == DEFAULT_IOVA);
+		return;
+	}
+	if (g.iova != iova || g.size != size || !g.doorbells)
+		fail("the geometry has 0x%llx, size 0x%llx, %u doorbells", g.iova, g.size, g.doorbells);
+	CHECK(!!(g.flags & VFIO_IOMMU_MSI_GEOMETRY_REGISTERED) == (iova != DEFAULT_IOVA));
+}
+
+static bool has_extension(void)
+{
+	int fd = open("/dev/vfio/vfio", O_RDWR);
+	bool has;
+
+	CHECK(fd >= 0);
+	has = ioctl(fd, VFIO_CHECK_EXTENSION, VFIO_RESERVED_MSI_IOVA) == 1;
+	close(fd);
+	return has;
+}
+
+/* QEMU did not start, and said why in one line with all of these words. */
+static void refuses(struct vm *vm, const char *property, const char *reason)
+{
+	int status = finish(vm);
+	char *end = strchr(vm->line, '\n');
+
+	if (status != 1)
+		fail("QEMU ended with status %d and said: %s", status, vm->line);
+	if (!end || end[1] || !strstr(vm->line, property) || !strstr(vm->line, reason))
+		fail("QEMU does not say in one line \"%s\" and \"%s\": %s", property, reason, vm->line);
+}
+
+#define NEEDS_EXTENSION() \
+	do { \
+		if (!has_extension()) \
+			SKIP(return, "this kernel has no VFIO_RESERVED_MSI_IOVA"); \
+	} while (0)
+
+/* One command of QEMU's monitor; returns what it says. */
+static char *qmp(struct vm *vm, const char *command)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	static char reply[4096];
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+	size_t filled = 0;
+	ssize_t n;
+
+	strcpy(address.sun_path, vm->qmp);
+	CHECK(!connect(fd, (void *)&address, sizeof(address)));
+	dprintf(fd, "{\"execute\":\"qmp_capabilities\"}\n%s\n", command);
+	/* The greeting, and two answers; there may be events. */
+	for (int lines = 0; lines < 2;) {
+		char *line = reply + filled, *end;
+
+		n = read(fd, line, sizeof(reply) - 1 - filled);
+		CHECK(n > 0);
+		filled += n;
+		reply[filled] = '\0';
+		lines = 0;
+		for (line = reply; (end = strchr(line, '\n')); line = end + 1)
+			if (!strncmp(line, "{\"return\"", 9) || !strncmp(line, "{\"error\"", 8))
+				lines++;
+	}
+	close(fd);
+	return reply;
+}
+
+/* The whole life of a guest with one igb. */
+static void life(const char *qemu, const char *property, __u64 iova, __u64 size)
+{
+	struct vm vm;
+
+	start(&vm, qemu, "-device vfio-pci,host=%s%s", bdfs[0], property);
+	expect(&vm, "ready");
+	ask(&vm, "test", "1 tested");
+	doorbell_is_in(&vm, bdfs[0], iova, size);
+	stop(&vm);
+}
+
+FIXTURE(qemu) {
+};
+
+FIXTURE_SETUP(qemu)
+{
+}
+
+FIXTURE_TEARDOWN(qemu)
+{
+}
+
+TEST_F_TIMEOUT(qemu, debian, TIMEOUT)
+{
+	life(DEBIAN, "", DEFAULT_IOVA, DEFAULT_SIZE);
+}
+
+TEST_F_TIMEOUT(qemu, default_window, TIMEOUT)
+{
+	life(PATCHED, "", DEFAULT_IOVA, DEFAULT_SIZE);
+}
+
+TEST_F_TIMEOUT(qemu, no_extension, TIMEOUT)
+{
+	struct vm vm;
+
+	if (has_extension())
+		SKIP(return, "this kernel has VFIO_RESERVED_MSI_IOVA");
+	start(&vm, PATCHED, "-device vfio-pci,host=%s,x-msi-iova=auto", bdfs[0]);
+	refuses(&vm, "x-msi-iova=auto", "lacks VFIO_RESERVED_MSI_IOVA");
+}
+
+/* Reset and reboot in the same guest: each boot takes a while. */
+TEST_F_TIMEOUT(qemu, window, TIMEOUT)
+{
+	struct vm vm;
+
+	NEEDS_EXTENSION();
+	start(&vm, PATCHED, "-device vfio-pci,host=%s,x-msi-iova=0x%llx", bdfs[0], WINDOW_IOVA);
+	expect(&vm, "ready");
+	ask(&vm, "test", "1 tested");
+	doorbell_is_in(&vm, bdfs[0], WINDOW_IOVA, DEFAULT_SIZE);
+
+	ask(&vm, "reset", "reset");
+	ask(&vm, "test", "1 tested");
+	doorbell_is_in(&vm, bdfs[0], WINDOW_IOVA, DEFAULT_SIZE);
+
+	ask(&vm, "reboot", "ready");
+	ask(&vm, "test", "1 tested");
+	doorbell_is_in(&vm, bdfs[0], WINDOW_IOVA, DEFAULT_SIZE);
+	stop(&vm);
+}
+
+TEST_F_TIMEOUT(qemu, window_size, TIMEOUT)
+{
+	NEEDS_EXTENSION();
+	life(PATCHED, ",x-msi-iova=0x7fff0000,x-msi-iova-size=64k", 0x7fff0000, 0x10000);
+}
+
+TEST_F_TIMEOUT(qemu, automatic, TIMEOUT)
+{
+	NEEDS_EXTENSION();
+	life(PATCHED, ",x-msi-iova=auto", 0xfff00000, DEFAULT_SIZE);
+}
+
+/* The second is behind another IOMMU, and the order does not matter. */
+TEST_F_TIMEOUT(qemu, shared, TIMEOUT)
+{
+	struct vm vm;
+
+	NEEDS_EXTENSION();
+	start(&vm, PATCHED, "-device vfio-pci,host=%s -device vfio-pci,host=%s,x-msi-iova=0x%llx", bdfs[0], bdfs[1], WINDOW_IOVA);
+	expect(&vm, "ready");
+	ask(&vm, "test", "2 tested");
+	doorbell_is_in(&vm, bdfs[0], WINDOW_IOVA, DEFAULT_SIZE);
+	doorbell_is_in(&vm, bdfs[1], WINDOW_IOVA, DEFAULT_SIZE);
+	stop(&vm);
+}
+
+#define PORT	"-device pcie-root-port,id=empty,chassis=1,power_controller_present=off"
+
+static char *plug(struct vm *vm, const char *bdf, const char *property)
+{
+	char command[512];
+
+	snprintf(command, sizeof(command),
+		 "{\"execute\":\"device_add\",\"arguments\":{\"driver\":\"vfio-pci\",\"bus\":\"empty\",\"id\":\"hot\",\"host\":\"%s\"%s}}",
+		 bdf, property);
+	return qmp(vm, command);
+}
+
+TEST_F_TIMEOUT(qemu, hotplug, TIMEOUT)
+{
+	struct vm vm;
+	char *reply;
+
+	NEEDS_EXTENSION();
+	start(&vm, PATCHED, PORT " -device vfio-pci,host=%s,x-msi-iova=0x%llx", bdfs[0], WINDOW_IOVA);
+	expect(&vm, "ready");
+	ask(&vm, "test", "1 tested");
+
+	/* One that asks for another window is refused, and the guest does not suffer. */
+	reply = plug(&vm, bdfs[1], ",\"x-msi-iova\":\"0xe0000000\"");
+	if (!strstr(reply, "x-msi-iova=0xe0000000") || !strstr(reply, "0xf0000000"))
+		fail("QEMU does not name both windows: %s", reply);
+	ask(&vm, "test", "1 tested");
+
+	reply = plug(&vm, bdfs[1], "");
+	if (strstr(reply, "\"error\""))
+		fail("QEMU says: %s", reply);
+	ask(&vm, "rescan", "rescanned");
+	ask(&vm, "test", "2 tested");
+	doorbell_is_in(&vm, bdfs[0], WINDOW_IOVA, DEFAULT_SIZE);
+	doorbell_is_in(&vm, bdfs[1], WINDOW_IOVA, DEFAULT_SIZE);
+	stop(&vm);
+}
+
+/* The first to ask comes when the other's doorbell is mapped. */
+TEST_F_TIMEOUT(qemu, hotplug_late, TIMEOUT)
+{
+	struct vm vm;
+	char *reply;
+
+	NEEDS_EXTENSION();
+	start(&vm, PATCHED, PORT " -device vfio-pci,host=%s", bdfs[0]);
+	expect(&vm, "ready");
+	ask(&vm, "test", "1 tested");
+	reply = plug(&vm, bdfs[1], ",\"x-msi-iova\":\"0xf0000000\"");
+	if (!strstr(reply, "x-msi-iova=0xf0000000: too late"))
+		fail("QEMU does not say that it is too late: %s", reply);
+	ask(&vm, "test", "1 tested");
+	doorbell_is_in(&vm, bdfs[0], DEFAULT_IOVA, DEFAULT_SIZE);
+	stop(&vm);
+}
+
+TEST_F_TIMEOUT(qemu, second_container, TIMEOUT)
+{
+	struct vm one, two;
+
+	NEEDS_EXTENSION();
+	start(&one, PATCHED, "-device vfio-pci,host=%s,x-msi-iova=0x%llx", bdfs[0], WINDOW_IOVA);
+	start(&two, PATCHED, "-device vfio-pci,host=%s,x-msi-iova=0xe0000000", bdfs[1]);
+	expect(&one, "ready");
+	expect(&two, "ready");
+	ask(&one, "test", "1 tested");
+	ask(&two, "test", "1 tested");
+	doorbell_is_in(&one, bdfs[0], WINDOW_IOVA, DEFAULT_SIZE);
+	doorbell_is_in(&two, bdfs[1], 0xe0000000, DEFAULT_SIZE);
+	stop(&one);
+	stop(&two);
+}
+
+/* What cannot be */
+
+FIXTURE(refused) {
+};
+
+FIXTURE_VARIANT(refused) {
+	const char *properties;	/* of the first device */
+	const char *others;	/* after it */
+	const char *says, *reason;
+};
+
+#define REFUSED(name, ...) FIXTURE_VARIANT_ADD(refused, name) { __VA_ARGS__ }
+
+REFUSED(no_address, "x-msi-iova=here", "", "x-msi-iova=here", "neither an address nor auto");
+REFUSED(over_ram, "x-msi-iova=0x40000000", "", "x-msi-iova=0x40000000", "mach-virt.ram");
+REFUSED(over_end_of_ram, "x-msi-iova=0x4ff00000,x-msi-iova-size=2M", "", "x-msi-iova=0x4ff00000", "mach-virt.ram");
+REFUSED(over_room_for_ram, "x-msi-iova=0x80000000", "-m 256,slots=1,maxmem=1G", "x-msi-iova=0x80000000", "device-memory");
+REFUSED(unaligned, "x-msi-iova=0xf0000800", "", "x-msi-iova=0xf0000800", "multiples of 0x1000");
+REFUSED(size_unaligned, "x-msi-iova=0xf0000000,x-msi-iova-size=6k", "", "x-msi-iova=0xf0000000", "(0x1800) must be multiples of 0x1000");
+REFUSED(wraps, "x-msi-iova=0xfffffffffffff000", "", "x-msi-iova=0xfffffffffffff000", "beyond the end");
+REFUSED(beyond_aperture, "x-msi-iova=0x100000000000000", "", "x-msi-iova=0x100000000000000", "outside of what the host's IOMMUs map");
+REFUSED(size_alone, "x-msi-iova-size=1M", "", "x-msi-iova-size=0x100000", "without x-msi-iova");
+REFUSED(iommufd, "x-msi-iova=auto,iommufd=fd", "-object iommufd,id=fd", "x-msi-iova=auto", "iommufd cannot");
+
+FIXTURE_SETUP(refused)
+{
+}
+
+FIXTURE_TEARDOWN(refused)
+{
+}
+
+TEST_F_TIMEOUT(refused, refused, TIMEOUT)
+{
+	struct vm vm;
+
+	NEEDS_EXTENSION();
+	start(&vm, PATCHED, "%s -device vfio-pci,host=%s,%s", variant->others, bdfs[0], variant->properties);
+	refuses(&vm, variant->says, variant->reason);
+}
+
+TEST_F_TIMEOUT(qemu, shared_conflict, TIMEOUT)
+{
+	struct vm vm;
+
+	NEEDS_EXTENSION();
+	start(&vm, PATCHED, "-device vfio-pci,host=%s,x-msi-iova=0xf0000000 -device vfio-pci,host=%s,x-msi-iova=0xe0000000", bdfs[0],
+	      bdfs[1]);
+	refuses(&vm, "x-msi-iova=0xe0000000", "doorbells at 0xf0000000");
+}
+
+/* A guest with RAM at 128 MiB */
+
+FIXTURE(vmm) {
+	char said[1024];	/* on stdout and stderr */
+};
+
+FIXTURE_SETUP(vmm)
+{
+}
+
+FIXTURE_TEARDOWN(vmm)
+{
+}
+
+/* Returns the exit status. */
+static int run_vmm(char *said, size_t size, const char *iova)
+{
+	size_t filled = 0;
+	int out[2], status;
+	ssize_t n;
+	pid_t pid;
+
+	CHECK(!pipe2(out, O_CLOEXEC));
+	pid = fork();
+	CHECK(pid >= 0);
+	if (!pid) {
+		dup2(out[1], 1);
+		dup2(out[1], 2);
+		execl("vmm", "vmm", "payload", getenv("VFIO_EDU_BDF"), iova, NULL);
+		_exit(127);
+	}
+	close(out[1]);
+	while ((n = read(out[0], said + filled, size - 1 - filled)) > 0)
+		filled += n;
+	said[filled] = '\0';
+	close(out[0]);
+	CHECK(waitpid(pid, &status, 0) == pid);
+	printf("# %s", said);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+TEST_F_TIMEOUT(vmm, default_window, TIMEOUT)
+{
+	ASSERT_EQ(1, run_vmm(self->said, sizeof(self->said), NULL));
+	ASSERT_NE(NULL, strstr(self->said, "guest RAM, 0x0 to 0xfffffff, cannot be mapped"));
+	/* Only a kernel that can do better says where they are. */
+	if (has_extension())
+		ASSERT_NE(NULL, strstr(self->said, "MSI doorbells are at 0x8000000, size 0x100000; place them elsewhere"));
+}
+
+TEST_F_TIMEOUT(vmm, window, TIMEOUT)
+{
+	if (!has_extension()) {
+		ASSERT_EQ(1, run_vmm(self->said, sizeof(self->said), "0x10000000"));
+		ASSERT_NE(NULL, strstr(self->said, "MSI doorbells cannot be placed at 0x10000000: Operation not supported"));
+		return;
+	}
+	ASSERT_EQ(0, run_vmm(self->said, sizeof(self->said), "0x10000000"));
+	ASSERT_NE(NULL, strstr(self->said, "copied through 0x8000000; MSI to 0x100000"));
+	ASSERT_NE(NULL, strstr(self->said, "window 0x10000000, size 0x100000, 1 doorbell\n"));
+}
+
+TEST_F_TIMEOUT(vmm, over_ram, TIMEOUT)
+{
+	NEEDS_EXTENSION();
+	/* The window comes first, and it is the memory that fails. */
+	ASSERT_EQ(1, run_vmm(self->said, sizeof(self->said), "0x4000000"));
+	ASSERT_NE(NULL, strstr(self->said, "cannot be mapped (File exists): MSI doorbells are at 0x4000000"));
+}
+
+int main(int argc, char *argv[])
+{
+	nr_bdfs = 0;
+	while (nr_bdfs < argc - 1 && strchr(argv[argc - 1 - nr_bdfs], ':'))
+		nr_bdfs++;
+	if (nr_bdfs < 2) {
+		fprintf(stderr, "usage: host_test [OPTION of the test harness]... BDF BDF [BDF...]\n");
+		return KSFT_FAIL;
+	}
+	bdfs = argv + argc - nr_bdfs;
+	return test_harness_run(argc - nr_bdfs, argv);
+}
