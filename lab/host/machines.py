@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 # Slots on the first root complex of what the lab itself needs: serial ports
 # and shared directories.
-SERIAL, SHARE, SELFTESTS, USR, QEMU = "0x1", "0x2", "0x3", "0x9", "0xa"
+SERIAL, SHARE, SELFTESTS, USR, QEMU = "0x1", "0x2", "0x3", "0xa", "0xb"
 
 
 @dataclass(frozen=True)
