@@ -6,7 +6,6 @@
 #define WINDOW_H
 
 #include <errno.h>
-#include <stdbool.h>
 #include <string.h>
 #include <sys/ioctl.h>
 

@@ -118,7 +118,7 @@ def kernel(name):
             # LOCALVERSION also keeps the tree's commit out of the version.
             version = f"LOCALVERSION=-{name}"
             configure(name, wanted)
-            # It has no modules; tests/module wants what the kernel exports, Module.symvers.
+            # Modules for tests/nested, if it has any; for tests/module what the kernel exports, Module.symvers.
             step(f"kernel {name}", f"kernel-{name}", *make(made.arch, version, *made.options, os.path.basename(made.image), "modules"))
 
 

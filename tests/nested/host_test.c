@@ -26,7 +26,6 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -37,7 +36,6 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -60,7 +58,6 @@
 #define MAX_ARGS	64
 
 static char **bdfs;
-static int nr_bdfs;
 
 #define IGB_MSIX_BAR	3
 
@@ -641,7 +638,8 @@ TEST_F_TIMEOUT(vmm, over_ram, TIMEOUT)
 
 int main(int argc, char *argv[])
 {
-	nr_bdfs = 0;
+	int nr_bdfs = 0;
+
 	while (nr_bdfs < argc - 1 && strchr(argv[argc - 1 - nr_bdfs], ':'))
 		nr_bdfs++;
 	if (nr_bdfs < 2) {
