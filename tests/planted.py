@@ -4,6 +4,7 @@ Prints TAP.  Runs in the tool root.  Mistakes are made in a checkout of build/tr
 """
 
 import contextlib
+import functools
 import os
 import re
 import shutil
@@ -12,6 +13,7 @@ import sys
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(TOP, "tests"))
 import check  # noqa: E402
+import tap  # noqa: E402
 from check import tree  # noqa: E402
 
 TYPE1 = "drivers/vfio/vfio_iommu_type1.c"
@@ -57,15 +59,7 @@ class Planted(tree.Tree):
         tree.git(self.path, "reset", "-q", "--hard")
 
 
-def notices(action, *words):
-    """The check fails, and what it says has these words."""
-    try:
-        action()
-    except check.Failed as failed:
-        missing = [word for word in words if word not in str(failed)]
-        assert not missing, f"it does not say {missing}:\n{failed}"
-        return
-    raise AssertionError("it was not noticed")
+notices = functools.partial(tap.refused, check.Failed)
 
 
 @contextlib.contextmanager
@@ -250,12 +244,7 @@ def main():
     failed = 0
     for number, (name, function) in enumerate(wanted, 1):
         linux.clean()
-        try:
-            function(linux)
-            print(f"ok {number} {name}", flush=True)
-        except (AssertionError, check.Failed, tree.TreeError, OSError) as error:
-            failed += 1
-            print("".join(f"# {line}\n" for line in str(error).splitlines()) + f"not ok {number} {name}", flush=True)
+        failed += tap.run(number, name, lambda: function(linux))
     tree.remove(linux.path)
     sys.exit(1 if failed else 0)
 

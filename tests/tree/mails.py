@@ -4,24 +4,21 @@
 Prints TAP.  Runs in the tool root.
 """
 
-import contextlib
 import email
 import email.policy
 import fnmatch
 import functools
-import io
 import mailbox
 import os
 import re
 import subprocess
 import sys
 import tempfile
-import time
-import traceback
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-sys.path[:0] = [os.path.join(TOP, "lab", "tree"), os.path.join(TOP, "lab", "series")]
+sys.path[:0] = [os.path.join(TOP, "lab", "tree"), os.path.join(TOP, "lab", "series"), os.path.join(TOP, "tests")]
 import series  # noqa: E402
+import tap  # noqa: E402
 import tree  # noqa: E402
 from trees import KERNELS, commit, edit, refused, start  # noqa: E402
 
@@ -295,29 +292,12 @@ def checkpatch_has_no_complaint_about_the_mails(source, mbox, _):
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-def run(number, function, arguments, name=None):
-    output = io.StringIO()
-    begin = time.monotonic()
-    try:
-        with contextlib.redirect_stdout(output):
-            function(*arguments())
-        verdict = "ok"
-    except Exception:  # noqa: BLE001 - a test may fail in any way
-        print("".join(f"# {line}\n" for line in (output.getvalue() + traceback.format_exc()).splitlines()), end="")
-        verdict = "not ok"
-    print(f"{verdict} {number} {name or function.__name__}", flush=True)
-    print(f"# {time.monotonic() - begin:.1f} s")
-    return verdict == "not ok"
-
-
 def main():
     print(f"TAP version 13\n1..{len(TESTS) + len(KERNELS) * len(REAL_TESTS)}")
     failed = 0
     for number, function in enumerate(TESTS, 1):
-        with tempfile.TemporaryDirectory() as scratch:
-            os.chdir(scratch)
-            failed += run(number, function, lambda: [prepare()])
-            os.chdir(TOP)
+        with tap.folder():
+            failed += tap.run(number, function.__name__, lambda: function(prepare()))
     number = len(TESTS)
     for source in map(tree.Tree, KERNELS):
         with tempfile.TemporaryDirectory() as scratch:
@@ -328,7 +308,7 @@ def main():
                 number += 1
                 name = f"{function.__name__} {source.base}"
                 if os.path.isdir(source.path):
-                    failed += run(number, function, lambda: [source, mbox(), scratch], name)
+                    failed += tap.run(number, name, lambda: function(source, mbox(), scratch))
                 else:
                     print(f"ok {number} {name} # SKIP there is no {source.path}")
     sys.exit(1 if failed else 0)

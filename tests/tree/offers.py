@@ -9,12 +9,11 @@ import io
 import os
 import subprocess
 import sys
-import tempfile
-import traceback
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-sys.path[:0] = [os.path.join(TOP, "lab", "tree"), os.path.join(TOP, "tests", "bases")]
+sys.path[:0] = [os.path.join(TOP, "lab", "tree"), os.path.join(TOP, "tests"), os.path.join(TOP, "tests", "bases")]
 import bases  # noqa: E402
+import tap  # noqa: E402
 import tree  # noqa: E402
 from trees import edit, start  # noqa: E402
 
@@ -96,18 +95,8 @@ def main():
     print(f"TAP version 13\n1..{len(TESTS)}")
     failed = 0
     for number, function in enumerate(TESTS, 1):
-        with tempfile.TemporaryDirectory() as scratch:
-            os.chdir(scratch)
-            try:
-                with contextlib.redirect_stdout(io.StringIO()):
-                    function()
-                verdict = "ok"
-            except Exception:  # noqa: BLE001 - a test may fail in any way
-                print("".join(f"# {line}\n" for line in traceback.format_exc().splitlines()), end="")
-                verdict = "not ok"
-                failed += 1
-            os.chdir(TOP)
-        print(f"{verdict} {number} {function.__name__}", flush=True)
+        with tap.folder():
+            failed += tap.run(number, function.__name__, function)
     sys.exit(1 if failed else 0)
 
 

@@ -4,7 +4,7 @@
 Prints TAP.  Runs in the tool root.
 """
 
-import contextlib
+import functools
 import io
 import os
 import shutil
@@ -12,11 +12,10 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-import traceback
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-sys.path.insert(0, os.path.join(TOP, "lab", "tree"))
+sys.path[:0] = [os.path.join(TOP, "lab", "tree"), os.path.join(TOP, "tests")]
+import tap  # noqa: E402
 import tree  # noqa: E402
 
 TESTS = []
@@ -84,14 +83,7 @@ def start():
     return tiny
 
 
-def refused(action, *words):
-    try:
-        action()
-    except tree.TreeError as error:
-        missing = [word for word in words if word not in str(error)]
-        assert not missing, f"the message lacks {missing}: {error}"
-        return
-    raise AssertionError("was not refused")
+refused = functools.partial(tap.refused, tree.TreeError)
 
 
 @test
@@ -315,32 +307,13 @@ def real_patches(real):
 
 
 def main():
-    print("TAP version 13")
-    print(f"1..{len(TESTS) + len(BASES)}")
+    print(f"TAP version 13\n1..{len(TESTS) + len(BASES)}")
     failed = 0
     for number, function in enumerate(TESTS, 1):
-        output = io.StringIO()
-        begin = time.monotonic()
-        with tempfile.TemporaryDirectory() as scratch:
-            os.chdir(scratch)
-            try:
-                with contextlib.redirect_stdout(output):
-                    function(start())
-                verdict = "ok"
-            except Exception:  # noqa: BLE001 - a test may fail in any way
-                print("".join(f"# {line}\n" for line in (output.getvalue() + traceback.format_exc()).splitlines()), end="")
-                verdict = "not ok"
-                failed += 1
-            os.chdir(TOP)
-        print(f"{verdict} {number} {function.__name__}", flush=True)
-        print(f"# {time.monotonic() - begin:.1f} s")
+        with tap.folder():
+            failed += tap.run(number, function.__name__, lambda: function(start()))
     for number, base in enumerate(BASES, len(TESTS) + 1):
-        try:
-            reason = real_patches(tree.Tree(base))
-            print(f"ok {number} real_patches {base}" + (f" # SKIP {reason}" if reason else ""))
-        except (AssertionError, tree.TreeError) as error:
-            print(f"not ok {number} real_patches {base}\n# {error}")
-            failed += 1
+        failed += tap.run(number, f"real_patches {base}", lambda: real_patches(tree.Tree(base)))
     sys.exit(1 if failed else 0)
 
 
