@@ -16,6 +16,8 @@ import shutil
 import subprocess
 import sys
 
+import reasons
+
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(TOP, "lab", "tree"))
 import tree  # noqa: E402
@@ -110,25 +112,10 @@ def added():
 
 
 def explanations():
-    """(file, function, text) of lines that no test reaches, or (file, None, None) -> the reason. The format is in the file."""
-    found, lines, reason = collections.defaultdict(list), [], []
-    with open(UNREACHED, encoding="utf-8") as file:
-        text = [line.rstrip() for line in file if not line.startswith("#")]
-    for line in [*text, ""]:
-        if line.startswith((" ", "\t")):
-            reason.append(line.strip())
-            continue
-        if reason:
-            for key in lines:
-                found[key].append(" ".join(reason))
-            lines, reason = [], []
-        if line:
-            match = re.match(r"(\S+)(?: (\w+): (.+))?$", line)
-            if not match:
-                raise Failed(f"{UNREACHED}: not 'FILE FUNCTION: TEXT' and not 'FILE': {line}")
-            lines.append(match.groups())
-    if lines:
-        raise Failed(f"{UNREACHED}: no reason is given for what ends with {lines[-1]}")
+    """(file, function, text) of lines that no test reaches, or (file, None, None) -> the reasons."""
+    found = collections.defaultdict(list)
+    for key, reason in reasons.listed(UNREACHED, r"(\S+)(?: (\w+): (.+))?"):
+        found[key].append(reason)
     return found
 
 
@@ -139,24 +126,24 @@ def report(ours, counts):
     for name in sorted({name for name, _ in ours}):
         here = [key for key in code if key[0] == name]
         print(f"  {name}: {sum(1 for key in here if code[key][1])} of {len(here)}")
-    reasons = explanations()
+    explained = explanations()
     unexplained = 0
     for name in sorted({name for name, _ in ours if name.endswith(".c")} - {name for name, _ in counts}):
         print(f"\nnot in this kernel: {name}, {sum(1 for key in ours if key[0] == name)} lines")
-        if not reasons[name, None, None]:
+        if not explained[name, None, None]:
             raise Failed(f"add it to TOUCHED in lab/kernel/kernels.py, or say in {UNREACHED} why this kernel cannot have it")
-        print(f"      {reasons[name, None, None].pop(0)}")
+        print(f"      {explained[name, None, None].pop(0)}")
     if missed:
         print("\nnot executed:")
     for name, number in missed:
         key = name, code[name, number][0], ours[name, number]
         print(f"  {name}:{number} {key[1]}: {key[2]}")
-        if reasons[key]:
-            print(f"      {reasons[key].pop(0)}")
+        if explained[key]:
+            print(f"      {explained[key].pop(0)}")
         else:
             print(f"      NOT EXPLAINED: test it, or say in {UNREACHED} why no test can reach it")
             unexplained += 1
-    stale = [key for key, left in reasons.items() for _ in left]
+    stale = [key for key, left in explained.items() for _ in left]
     for name, function, text in stale:
         print(f"\nSTALE in {UNREACHED}: {f'{name} {function}: {text}' if text else name}\n      it is executed now, or gone: remove it there")
     percent = 100 * (len(code) - len(missed)) / len(code) if code else 0
@@ -177,5 +164,5 @@ def main():
 if __name__ == "__main__":
     try:
         main()
-    except (Failed, OSError) as error:
+    except (Failed, reasons.Wrong, OSError) as error:
         sys.exit(f"coverage: {error}")

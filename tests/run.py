@@ -19,6 +19,8 @@ import sys
 import threading
 import time
 
+import reasons
+
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lab", "kernel"))
 from kernels import KERNELS  # noqa: E402
 
@@ -91,19 +93,11 @@ class Difference:
 
 
 def differences():
-    """The table of LTS; its first lines say how it is written."""
-    groups = []  # lines that say what differs, lines that say why
-    with open(LTS, encoding="utf-8") as file:
-        for line in (line.rstrip() for line in file if line.strip() and not line.startswith("#")):
-            if line.startswith("\t") and groups:
-                groups[-1][1].append(line.strip())
-            elif match := re.fullmatch(r"(\w+) (\S+): (failed|skipped|missing)", line):
-                if not groups or groups[-1][1]:
-                    groups.append(([], []))
-                groups[-1][0].append(match.groups())
-            else:
-                sys.exit(f"{LTS}: correct this line, the first ones say how it is written: {line}")
-    return [Difference(*words, " ".join(why)) for what, why in groups for words in what]
+    """The table of LTS."""
+    try:
+        return [Difference(*what, why) for what, why in reasons.listed(LTS, r"(\w+) (\S+): (failed|skipped|missing)")]
+    except reasons.Wrong as error:
+        sys.exit(str(error))
 
 
 def lts():
