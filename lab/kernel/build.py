@@ -42,9 +42,9 @@ def make(arch, *args):
     return ["make", f"-j{jobs}", "-C", "/src", "O=/out", *COMPILERS[arch], "HOSTCC=ccache gcc", *args]
 
 
-def step(name, log, *command):
+def step(name, log, *command, compiled=COMPILED, environment=ENVIRONMENT):
     status = subprocess.run(
-        ["lab/step", name, f"build/logs/{log}.log", "files", COMPILED, *command], env=dict(os.environ, **ENVIRONMENT), check=False
+        ["lab/step", name, f"build/logs/{log}.log", "files", compiled, *command], env=dict(os.environ, **environment), check=False
     ).returncode
     if status:
         raise BuildError(f"{name} failed: see build/logs/{log}.log")

@@ -4,6 +4,7 @@ Called by lab/qemu/build in the tool root.  It has KVM, the boards that this lea
 library.  It is static, so that the virtual host needs nothing else to run it.
 """
 
+import functools
 import os
 import subprocess
 import sys
@@ -21,12 +22,7 @@ CONFIGURE = (
 ENVIRONMENT = {"PKG_CONFIG": "pkg-config", "PKG_CONFIG_LIBDIR": "/usr/lib/aarch64-linux-gnu/pkgconfig"}
 
 
-def step(name, log, *command):
-    status = subprocess.run(
-        ["lab/step", name, f"build/logs/{log}.log", "files", r"^\[[0-9]+/[0-9]+\] Compiling", *command], env=dict(os.environ, **ENVIRONMENT), check=False
-    ).returncode
-    if status:
-        raise build.BuildError(f"{name} failed: see build/logs/{log}.log")
+step = functools.partial(build.step, compiled=r"^\[[0-9]+/[0-9]+\] Compiling", environment=ENVIRONMENT)
 
 
 def configured_as():
