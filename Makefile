@@ -4,7 +4,7 @@
 MAKEFLAGS += --no-print-directory --no-builtin-rules
 KERNEL ?= patched
 BASE ?= linux
-VERSION = 14
+VERSION ?=
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.* ## /\1|/p' Makefile | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -21,8 +21,8 @@ tree: setup base ## unpack a base and apply its patches as commits: build/tree/$
 export: setup base ## write the commits of build/tree/$(BASE) back to patches/$(BASE)
 	@lab/in-root python3 lab/tree/tree.py export $(BASE)
 
-series: setup base ## the mails to send, build/series/$(BASE)-v$(VERSION).mbox; BASE= as above, VERSION=14 and up
-	@lab/series/make $(BASE) $(VERSION)
+series: setup base ## the mails to send, build/series/*.mbox; BASE= as above, VERSION= when not the newest of its changelog
+	@lab/series/make '$(BASE)' '$(VERSION)'
 
 kernel: setup ## build a kernel: KERNEL=patched (the default) or another one of lab/README.md
 	@lab/build kernel $(KERNEL)
@@ -63,8 +63,17 @@ mutants: setup ## make mistakes in the series, one by one: do the tests notice? 
 	@tests/module/build mutants
 	@lab/in-root python3 tests/mutants.py $(MUTANTS)
 
-campaign: setup ## what takes long: coverage, mutants, data races, more kernels; under an hour, ends with a table
+campaign: setup ## what takes long: coverage, mutants, data races, more machines; under an hour, ends with a table
 	@lab/in-root python3 tests/campaign.py
+
+lts: setup ## the backport, on its kernel: what the tests of mainline find there, and what fault injection finds
+	@lab/build kernel lts
+	@lab/build kernel lts-debug
+	@lab/build kernel patched
+	@lab/build kernel debug
+	@lab/build selftests stock
+	@lab/build selftests patched
+	@tests/run --lts
 
 bench: setup ## instructions per operation, stock and patched, their ratio, and sizes; fails when the series costs too much
 	@bench/run
@@ -90,4 +99,4 @@ distclean: ## remove all of build/
 base:
 	@[ -e bases/$(BASE) ] || { echo "make: there is no BASE '$(BASE)' (yet): bases/ has $$(ls bases | tr '\n' ' ')" >&2; exit 1; }
 
-.PHONY: help setup versions tree export series kernel qemu selftests test check bases coverage mutants campaign bench bench-lab demo shell clean distclean base
+.PHONY: help setup versions tree export series kernel qemu selftests test check bases coverage mutants campaign lts bench bench-lab demo shell clean distclean base

@@ -1,13 +1,14 @@
 """Run the suites of the table below, count every test case, and end with `N passed, N failed, N skipped`.
 
-    run.py [--long] [PART-OF-A-NAME...]     only suites whose names contain one of these; --long: only those for which
-                                            "make test" has no time
+    run.py [--long|--lts] [PART-OF-A-NAME...]   only suites whose names contain one of these; --long: of those for which
+                                                "make test" has no time; --lts: of those that judge the backport
 
 Called by tests/run in the tool root.  A suite is a program that prints TAP, in the guest or here.  It fails as a whole, as one
 more failed case, when it does not run to the end of its plan, when its exit status and its results disagree, or when lab/run
 says that the kernel complained (70) or time is up (124).
 """
 
+import argparse
 import concurrent.futures
 import dataclasses
 import fnmatch
@@ -25,6 +26,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from kernels import KERNELS  # noqa: E402
 
 OUT = "build/test"
+TEST, LONG, LTS = "", "--long", "--lts"  # the lists of suites: what make test, make campaign and make lts run
 WORKERS = 2  # a guest keeps about one processor busy
 
 # Under emulation these say nothing, and take long to say it.
@@ -35,7 +37,7 @@ ARGUMENTS = {"vfio_pci_sriov_uapi_test": "vfio_pci.enable_sriov=1"}
 LONGEST = ("vfio_pci_driver_test",)
 
 # Where 6.12 differs from mainline, and why.
-LTS = "tests/lts-differences"
+DIFFERENCES = "tests/lts-differences"
 
 
 @dataclasses.dataclass
@@ -48,7 +50,7 @@ class Suite:
     compare: str = ""  # the suite that ran the same program on another kernel
     different: tuple = ()  # in what it may differ from that: Difference
     machine: str = ""  # empty: the kernel's default
-    long: bool = False  # not in the default run
+    which: str = TEST  # of the lists it is on
 
     def argv(self):
         if not self.kernel:
@@ -63,21 +65,21 @@ def programs(tree, pattern):
     return sorted(os.path.basename(path) for path in glob.glob(f"build/selftests/{tree}/{pattern}"))
 
 
-def upstream(before, after, long=False):
+def upstream(before, after, which=TEST):
     """Upstream's tests judge two kernels: the same programs, built from stock. They find their device in $VFIO_SELFTESTS_BDF."""
     for program in programs(before, "*_test"):
         if program in LEFT_OUT:
             continue
         for kernel, compare in ((before, ""), (after, f"{before}/{program}")):
             append = ARGUMENTS.get(program, "")
-            yield Suite(f"{kernel}/{program}", [f"./{program}"], kernel, append, f"build/selftests/{before}", compare, long=long)
+            yield Suite(f"{kernel}/{program}", [f"./{program}"], kernel, append, f"build/selftests/{before}", compare, which=which)
 
 
-def ours(kernel, machine="", long=False, which="*"):
+def ours(kernel, machine="", which=TEST, program="*"):
     """Ours want all the igbs, and one of them something behind the same SMMU as an igb."""
-    for program in programs(KERNELS[kernel].selftests, f"vfio_reserved_msi_{which}_test"):
+    for program in programs(KERNELS[kernel].selftests, f"vfio_reserved_msi_{program}_test"):
         more = " $VFIO_EDU_BDF" if "domains" in program else ""
-        yield Suite(f"{machine or kernel}/{program}", ["sh", "-c", f"exec {program} $VFIO_IGB_BDFS{more}"], kernel, machine=machine, long=long)
+        yield Suite(f"{machine or kernel}/{program}", ["sh", "-c", f"exec {program} $VFIO_IGB_BDFS{more}"], kernel, machine=machine, which=which)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,9 +95,9 @@ class Difference:
 
 
 def differences():
-    """The table of LTS."""
+    """The table of DIFFERENCES."""
     try:
-        return [Difference(*what, why) for what, why in reasons.listed(LTS, r"(\w+) (\S+): (failed|skipped|missing)")]
+        return [Difference(*what, why) for what, why in reasons.listed(DIFFERENCES, r"(\w+) (\S+): (failed|skipped|missing)")]
     except reasons.Wrong as error:
         sys.exit(str(error))
 
@@ -107,7 +109,7 @@ def lts():
         kernel, program = suite.name.split("/")
         if kernel == "patched":
             about = tuple(difference for difference in listed if difference.program == program)
-            yield dataclasses.replace(suite, name=f"lts/{program}", kernel="lts", compare=suite.name, different=about, long=True)
+            yield dataclasses.replace(suite, name=f"lts/{program}", kernel="lts", compare=suite.name, different=about, which=LTS)
 
 
 def pinning(kernel):
@@ -130,29 +132,29 @@ def table():
     suites.append(Suite("check", ["lab/check", "--quick"]))
     suites += upstream("stock", "patched")
     suites += ours("patched")
-    for which in ("iova", "domains", "fail_nth", "race"):
-        suites += ours("debug", which=which)
-    suites += ours("debug", which="untranslated", long=True)
+    for program in ("iova", "domains", "fail_nth", "race"):
+        suites += ours("debug", program=program)
+    suites += ours("debug", which=LONG, program="untranslated")
     # Another interrupt controller: what there is to see of it.
-    suites += [*ours("patched", "gicv2m", which="iova"), *ours("patched", "gicv2m", which="domains", long=True)]
+    suites += [*ours("patched", "gicv2m", program="iova"), *ours("patched", "gicv2m", LONG, "domains")]
     # Type1 cannot enable MSIs there, on stock neither: -EOPNOTSUPP of iommu_dma_prepare_msi() for MSIs that no IOMMU translates.
-    suites += ours("patched", "virtio-iommu", which="iova")
+    suites += ours("patched", "virtio-iommu", program="iova")
     # There is a reserved region there that is no default window.
     command = "exec vfio_reserved_msi_untranslated_test -t over_resv_region $VFIO_IGB_BDFS"
     suites.append(Suite("virtio-iommu/over_resv_region", ["sh", "-c", command], "patched", machine="virtio-iommu"))
     suites.append(pinning("patched"))
-    suites.append(Suite("check/planted", ["python3", "tests/planted.py"], long=True))
+    suites.append(Suite("check/planted", ["python3", "tests/planted.py"], which=LONG))
     suites += lts()
     suites += [nested("stock"), nested("patched")]
-    suites += ours("64k", long=True)
-    suites.append(Suite("lab/machine intel-iommu", ["tests/lab/machine", "intel-iommu"], long=True))
-    suites += upstream("x86-stock", "x86-patched", long=True)
-    suites += ours("x86-patched", long=True)
+    suites += ours("64k", which=LONG)
+    suites.append(Suite("lab/machine intel-iommu", ["tests/lab/machine", "intel-iommu"], which=LONG))
+    suites += upstream("x86-stock", "x86-patched", LONG)
+    suites += ours("x86-patched", which=LONG)
     # They ran while the kernel booted; what is indented once are the cases.
     kunit = ["sh", "-c", "sed -n 's/^    //p' /sys/kernel/debug/kunit/*/results"]
     suites.append(Suite("debug/kunit", kunit, "debug"))
-    suites.append(Suite("lts-debug/kunit", kunit, "lts-debug", compare="debug/kunit", long=True))
-    suites += ours("lts-debug", which="fail_nth", long=True)
+    suites.append(Suite("lts-debug/kunit", kunit, "lts-debug", compare="debug/kunit", which=LTS))
+    suites += ours("lts-debug", which=LTS, program="fail_nth")
     # tests/run started it, outside of the tool root.
     if os.path.exists(f"{OUT}/outside.part"):
         wait = f"until [ -e {OUT}/outside.done ]; do sleep 1; done; cat {OUT}/outside.done"
@@ -286,11 +288,11 @@ def compare(results):
             for name in different if not any(listed.fits(name, this) for listed in this.suite.different)
         ]  # fmt: skip
         wrong += [
-            f"{listed.case}: {LTS} says that it is {listed.outcome} on {this.suite.kernel}, and it is not: correct the list"
+            f"{listed.case}: {DIFFERENCES} says that it is {listed.outcome} on {this.suite.kernel}, and it is not: correct the list"
             for listed in this.suite.different if not any(listed.fits(name, this) for name in different)
         ]  # fmt: skip
         verdict.cases["same"] = "failed" if wrong else "passed"
-        words = "DIFFERENT" if wrong else f"same but for {len(different)}, {LTS} says why" if different else "same"
+        words = "DIFFERENT" if wrong else f"same but for {len(different)}, {DIFFERENCES} says why" if different else "same"
         print(f"{this.suite.name:42} {counts(other):30} {counts(this):30} {words}")
         for line in wrong:
             print(f"    FAILED {line}")
@@ -308,12 +310,13 @@ def show_progress(running, done, total, stop):
         print(f"\r\033[K{text[: os.get_terminal_size().columns - 1]}\r" if terminal else f"... {text}", end="" if terminal else "\n", flush=True)
 
 
-def main(wanted, long):
+def main(wanted, which):
     os.makedirs(OUT, exist_ok=True)
     everything = {suite.name: suite for suite in table()}
-    suites = [suite for suite in everything.values() if suite.long == long and (not wanted or any(word in suite.name for word in wanted))]
+    suites = [suite for suite in everything.values() if suite.which == which and (not wanted or any(word in suite.name for word in wanted))]
     if not suites:
-        sys.exit(f"tests/run: no suite has {' or '.join(wanted)} in its name" + ("" if long else "; there are more with --long"))
+        more = "" if which else f"; there are more with {LONG} and {LTS}"
+        sys.exit(f"tests/run: no suite has {' or '.join(wanted)} in its name{more}")
     # What they are compared with runs along.
     names = {suite.name for suite in suites}
     suites += [suite for suite in everything.values() if suite.name in {suite.compare for suite in suites} - names]
@@ -336,4 +339,10 @@ def main(wanted, long):
 
 
 if __name__ == "__main__":
-    main([word for word in sys.argv[1:] if word != "--long"], "--long" in sys.argv[1:])
+    parser = argparse.ArgumentParser(prog="tests/run", usage="tests/run [--long|--lts] [PART-OF-A-NAME...]")
+    group = parser.add_mutually_exclusive_group()
+    for option in (LONG, LTS):
+        group.add_argument(option, dest="which", action="store_const", const=option, default=TEST)
+    parser.add_argument("words", nargs="*")
+    arguments = parser.parse_args()
+    main(arguments.words, arguments.which)

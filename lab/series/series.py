@@ -4,7 +4,8 @@
 
 NAME and EMAIL are the sender's, who signs off every patch and is the author of those that name no other.  Nothing is written
 to build/tree: the commits that `make tree` made of the patches are repeated in a repository of this program's own.  The cover
-letter is patches/BASE/0000-cover-letter.patch, and what changed in this version comes from patches/BASE/changelog.
+letter is patches/BASE/0000-cover-letter.patch, and what changed in this version comes from patches/BASE/changelog; an empty VERSION
+is the newest in there.
 
 Called by lab/series/make in the tool root.
 """
@@ -27,7 +28,7 @@ OUT = "build/series"
 
 def check(version, name, address):
     """What was handed in, before anything is done."""
-    if not re.fullmatch(r"[1-9]\d*", version):
+    if not re.fullmatch(r"([1-9]\d*)?", version):
         raise tree.TreeError(f"VERSION is a number, not '{version}': make series VERSION=14")
     settings = (("name", name, "Your Name", tree.AUTHOR[0]), ("email", address, "you@example.com", tree.AUTHOR[1]))
     commands = [f"git config --global user.{key} '{example}'" for key, value, example, placeholder in settings if value in ("", placeholder)]
@@ -47,28 +48,29 @@ def cover_letter(source):
 
 
 def changes(source, version):
-    """The lines under `vVERSION:` in the changelog."""
+    """The version, the newest when it is empty, and the lines under `vVERSION:` in the changelog, which has the newest first."""
     name = f"{source.patches}/changelog"
-    found = []
+    sections = []
     with contextlib.suppress(FileNotFoundError), open(name, encoding="utf-8") as file:
         sections = re.split(r"^v(\d+):\n", file.read(), flags=re.MULTILINE)
-        found = [text.strip("\n") for number, text in zip(sections[1::2], sections[2::2]) if number == version]
+    version = version or (sections[1] if len(sections) > 1 else "1")
+    found = [text.strip("\n") for number, text in zip(sections[1::2], sections[2::2]) if number == version]
     if len(found) != 1 or not found[0].strip():
         raise tree.TreeError(f"{name} does not say what changed in this version: add a line 'v{version}:' and a list below it")
-    return found[0]
+    return version, found[0]
 
 
-def description(source, version):
+def description(source, version, changed):
     """The cover letter, up to the shortlog and the diffstat, which git adds."""
     subject, text = cover_letter(source)
     package, package_version = source.source()[1].split()
-    upstream = re.sub(r"^\d+:|-[^-]*$", "", package_version)
+    upstream = re.match(r"(?:\d+:)?([\d.]+)", package_version)[1]
     # No base-commit: Debian's package is no commit of upstream's repository.
     return "\n\n".join((
         subject,
         text,
         f"Changes in v{version}\n{'=' * len(f'Changes in v{version}')}",
-        changes(source, version),
+        changed,
         f"Base: v{upstream}, from Debian's package {package} {package_version}.",
     ))  # fmt: skip
 
@@ -132,7 +134,9 @@ def maintainers(source, text):
     )  # fmt: skip
     if script.returncode:
         raise tree.TreeError(f"scripts/get_maintainer.pl failed in {source.path}:\n{script.stdout}{script.stderr}")
-    wanted = [f"maintainer:{section.strip()}" for section in tree.base_field(source.base, "to").split(",")]
+    # Who is paid for it is called a supporter, in some trees.
+    sections = [section.strip() for section in tree.base_field(source.base, "to").split(",")]
+    wanted = [f"{role}:{section}" for role in ("maintainer", "supporter") for section in sections]
     # NAME <ADDRESS> (ROLE:SECTION,ROLE:SECTION), or ADDRESS (ROLE:SECTION)
     for person, roles in re.findall(r"^(.*?\S@[^\s>]+>?) \((.*)\)$", script.stdout, re.MULTILINE):
         yield email.utils.formataddr(email.utils.parseaddr(person)), any(role in wanted for role in roles.split(","))
@@ -173,7 +177,8 @@ def write_all(out, mails):
 
 def make(source, version, sender):
     """Writes the mails; returns the mbox's name."""
-    text = description(source, version)
+    version, changed = changes(source, version)
+    text = description(source, version, changed)
     base = tree.git(source.path, "rev-parse", "base^{commit}").strip()
     # The commit that patches/ was applied as or exported from, whatever was committed since.
     head = source.taken()["head"]
