@@ -8,12 +8,12 @@ named here pass. Called by `make mutants` in the tool root.
 """
 
 import concurrent.futures
+import dataclasses
 import os
 import re
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
 
 OUT = "build/mutants"
 PATCH = "tests/mutants/mutants.patch"
@@ -40,7 +40,7 @@ THREE_DOMAINS = without("vfio_type1_iommu_3", "vfio_type1v2_iommu_1", "vfio_type
 TWO_DOMAINS = without("vfio_type1_iommu_3", "vfio_type1v2_iommu_1", "vfio_type1v2_iommu_3")
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Mutant:
     number: int
     what: str
@@ -48,6 +48,10 @@ class Mutant:
     tests: str = ""  # at least one of them fails; empty: any of the program's
     alone: bool = False  # crashes the kernel, makes it complain or spoils what comes next, and gets a boot of its own
     options: str = V2_ONLY
+
+    @property
+    def name(self):
+        return f"{self.number}-{self.program}"
 
     @property
     def own_boot(self):
@@ -142,6 +146,26 @@ MUTANTS = (
     Mutant(85, "the extension is not reported", IOVA, "extension"),
 )
 
+# The same mistakes once more, where there are emulated devices: number -> tests of UNTRANSLATED.
+EMULATED = {
+    20: "arguments",
+    25: "second_window",
+    26: "overlaps_mapping",
+    29: "dma_avail",
+    42: "release",
+    50: "emulated_first",
+    51: "default_in_use",
+    60: "unmap_all unmap_more",
+    63: "vaddr",
+    68: "dirty_tracking",
+    80: "geometry",
+    86: "map_overlaps_window",
+}
+MUTANTS += tuple(
+    dataclasses.replace(mutant, program=UNTRANSLATED, tests=EMULATED[mutant.number], options=V2_ONLY)
+    for mutant in MUTANTS if mutant.number in EMULATED
+)  # fmt: skip
+
 
 # In the guest: NUMBER and the name of a result, then a command. The console knows what was tried when it complains.
 TRY = """
@@ -162,7 +186,7 @@ try() {
 POINT = re.compile(r"\s*(not )?ok \d+ (?:- )?(?:\S+\.)?(\S+)(.*)$")
 
 
-@dataclass
+@dataclasses.dataclass
 class Verdict:
     caught: str  # by what
     ok: bool
@@ -194,7 +218,7 @@ def boot(what, script, append=""):
 
 def judge(mutant, complaint=""):
     """Whether what was tried with a mutant noticed it."""
-    found, ended = cases(mutant.number)
+    found, ended = cases(mutant.name)
     failed = [test for test in mutant.tests.split() or found if found.get(test) == "not ok"]
     missing = [test for test in mutant.tests.split() if found.get(test, "skip") == "skip"]
     if complaint:
@@ -211,13 +235,13 @@ def judge(mutant, complaint=""):
 def try_alone(mutant):
     # KUnit tests are wrong from the beginning, and others must not be noticed by them.
     append = f"vfio_iommu_type1.mutant={mutant.number}" if mutant.program == KUNIT else ""
-    status, said = boot(f"{mutant.number}", f"try {mutant.number} {mutant.number} {mutant.command}", append)
+    status, said = boot(mutant.name, f"try {mutant.number} {mutant.name} {mutant.command}", append)
     complaint = ""
     if status == 70 and mutant.program != KUNIT:
         # lab/run says where the console is; a line with a reason in it follows the "cut here" line, if there is one.
         lines = [line.strip() for line in said.partition("lab/run: ")[2].splitlines()[1:] if "cut here" not in line]
         complaint = re.sub(r"^\[ *\d+\.\d+\] ", "", lines[0]) if lines else "?"
-    return {mutant.number: judge(mutant, complaint)}
+    return {mutant: judge(mutant, complaint)}
 
 
 def without_a_mistake(mutants):
@@ -233,9 +257,9 @@ def try_together(number, none, mutants):
     """One mistake after the other, and none at all before and after them: what they left behind must not be noticed instead."""
     right = [(f"0.{number}.{when}.{i}", every) for when in ("before", "after") for i, every in enumerate(none)]
     lines = [f"try 0 {name} {every.command}" for name, every in right]
-    lines[len(none) : len(none)] = [f"try {mutant.number} {mutant.number} {mutant.command}" for mutant in mutants]
+    lines[len(none) : len(none)] = [f"try {mutant.number} {mutant.name} {mutant.command}" for mutant in mutants]
     status, _ = boot(f"together-{number}", "\n".join(lines))
-    verdicts = {mutant.number: judge(mutant) for mutant in mutants}
+    verdicts = {mutant: judge(mutant) for mutant in mutants}
     trouble, passed = [], 0
     if status:
         trouble.append(f"the boot ended with {status}: see build/logs/mutants-together-{number}.log")
@@ -257,7 +281,7 @@ def main(numbers):
     with open(PATCH, encoding="utf-8") as file:
         made = {int(number) for number in re.findall(r"^\+.*", file.read(), re.MULTILINE) for number in re.findall(r"MUTANT\((\d+)\)", number)}
     table = {mutant.number for mutant in MUTANTS}
-    if made != table or len(table) != len(MUTANTS):
+    if made != table or len({mutant.name for mutant in MUTANTS}) != len(MUTANTS):
         sys.exit(f"mutants: {PATCH} and the table in tests/mutants.py differ: {sorted(made ^ table)}")
     chosen = [mutant for mutant in MUTANTS if not numbers or str(mutant.number) in numbers]
     if not chosen:
@@ -268,7 +292,7 @@ def main(numbers):
     verdicts, ready = {}, []
     for mutant in chosen:
         if mutant.program != KUNIT and not any(os.path.exists(f"{where}/{mutant.program}") for where in (SELFTESTS, MODULE)):
-            verdicts[mutant.number] = Verdict(f"NOT RUN: there is no {mutant.program}", False)
+            verdicts[mutant] = Verdict(f"NOT RUN: there is no {mutant.program}", False)
         else:
             ready.append(mutant)
     together, none = [mutant for mutant in ready if not mutant.own_boot], without_a_mistake(ready)
@@ -283,9 +307,9 @@ def main(numbers):
         if isinstance(key, tuple):
             show(0, "nothing", verdict)
     for mutant in chosen:
-        show(mutant.number, mutant.what, verdicts[mutant.number])
+        show(mutant.number, mutant.what, verdicts[mutant])
     wrong = sum(1 for verdict in verdicts.values() if not verdict.ok)
-    print(f"\n{sum(1 for mutant in chosen if verdicts[mutant.number].ok)} of {len(chosen)} mutants noticed")
+    print(f"\n{sum(1 for mutant in chosen if verdicts[mutant].ok)} of {len(chosen)} mutants noticed")
     sys.exit(1 if wrong else 0)
 
 
