@@ -10,8 +10,7 @@
 #define EDU_SIZE	0x00100000UL
 #define VMM_RESULT	0x40000000UL	/* a write there ends the guest */
 
-#define MSI_SPI		0		/* of the GIC's shared interrupts, the one that the MSI becomes */
-#define MSI_INTID	(32 + MSI_SPI)
+#define MSI_INTID	32		/* the first of the GIC's shared interrupts, which the MSI becomes */
 
 #define RESULT_OK		1
 #define RESULT_WRONG_DATA	2
