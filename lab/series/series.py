@@ -12,6 +12,7 @@ Called by lab/series/make in the tool root.
 
 import contextlib
 import email
+import email.header
 import email.policy
 import email.utils
 import os
@@ -189,8 +190,9 @@ def make(source, version, sender):
         mails, to = addressed(source, repository.mails(base, last, version, f"{scratch}/description"))
     out = f"{OUT}/{source.base}-v{version}"
     write_all(out, mails)
+    readable = email.header.make_header(email.header.decode_header(", ".join(to)))
     print(
-        f"series: {len(mails) - 1} patches and the cover letter, from {sender[0]} <{sender[1]}> to {', '.join(to)}:\n"
+        f"series: {len(mails) - 1} patches and the cover letter, from {sender[0]} <{sender[1]}> to {readable}:\n"
         f"    {out}.mbox    to read (mutt -Rf), and to try (git am, b4 am -m)\n"
         f"    {out}/        the same, a file for each, to send:\n"
         f"git send-email --dry-run {out}/ shows what would be sent; without --dry-run it is."
