@@ -68,8 +68,8 @@ def make(source, where, *args, arch="arm64"):
     return output
 
 
-def touched_by_series(kind="d"):
-    return tree.git(LINUX.path, "diff", "--name-only", f"--diff-filter={kind}", "base").split()
+def touched_by_series(kind="d", series=None):
+    return tree.git((series or LINUX).path, "diff", "--name-only", f"--diff-filter={kind}", "base").split()
 
 
 def touched(*suffixes):
@@ -233,6 +233,14 @@ def header(language, *compiler):
         raise Failed(output)
 
 
+def book(where, file):
+    """A book of one page."""
+    page = os.path.basename(file)
+    if os.path.exists(file):
+        shutil.copy(file, f"{where}/{page}")
+    tree.write(f"{where}/index.rst", f"Index\n=====\n\n.. toctree::\n\n   {page[: -len('.rst')]}\n")
+
+
 def documentation(file):
     """With the kernel's Sphinx: its configuration and extensions, and this page alone."""
     said = []
@@ -242,10 +250,7 @@ def documentation(file):
         tree.remove(where)
         os.makedirs(f"{where}/Documentation")
         os.symlink(os.path.abspath(f"{source}/MAINTAINERS"), f"{where}/MAINTAINERS")
-        page = os.path.basename(file)
-        if os.path.exists(f"{source}/{file}"):
-            shutil.copy(f"{source}/{file}", f"{where}/Documentation/{page}")
-        tree.write(f"{where}/Documentation/index.rst", f"Index\n=====\n\n.. toctree::\n\n   {page[: -len('.rst')]}\n")
+        book(f"{where}/Documentation", f"{source}/{file}")
         status, output = call(
             "env", f"srctree={os.path.abspath(source)}", "sphinx-build", "-q", "-b", "html", "-c", f"{source}/Documentation", "-d", f"{where}/trees",
             "-D", f"kerneldoc_srctree={os.path.abspath(source)}", f"{where}/Documentation", f"{where}/html",
@@ -254,6 +259,19 @@ def documentation(file):
             raise Failed(output)
         said.append(output.replace(os.path.abspath(f"{where}/Documentation"), os.path.dirname(file)))
     no_new_warnings(*said)
+
+
+def documentation_qemu(file):
+    """The page alone, without QEMU's configuration, of which it needs the substitutions only."""
+    where = "build/check/documentation.qemu"
+    tree.remove(where)
+    os.makedirs(where)
+    book(where, f"{QEMU.path}/{file}")
+    with open(f"{QEMU.path}/docs/defs.rst.inc", encoding="utf-8") as file:
+        substitutions = file.read()
+    status, output = call("sphinx-build", "-q", "-W", "-C", "-D", f"rst_epilog={substitutions}", "-b", "html", where, f"{where}/html")
+    if status:
+        raise Failed(output)
 
 
 def maintainers():
@@ -463,6 +481,9 @@ def plan(quick):
     checks.append(("the code of docs/vmm.md is that of docs/examples", documented_code))
     for patch in QEMU.patch_files():
         checks.append((f"checkpatch qemu/{os.path.basename(patch)}", lambda patch=patch: checkpatch_qemu(patch)))
+    for file in touched_by_series("A", QEMU):
+        if file.endswith(".rst"):
+            checks.append((f"Sphinx qemu/{file}", lambda file=file: documentation_qemu(file)))
     for file in touched(".c", ".h"):
         checks.append((f"kernel-doc {file}", lambda file=file: kernel_doc(file)))
     for file in touched(".rst"):

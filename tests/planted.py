@@ -149,6 +149,18 @@ def documentation(linux):
     notices(lambda: check.documentation("Documentation/driver-api/vfio.rst"), "underline too short")
 
 
+@planted("Sphinx, QEMU")
+def documentation_qemu(_):
+    qemu = Planted("planted-qemu", check.QEMU)
+    real, check.QEMU = check.QEMU, qemu
+    try:
+        qemu.new("page.rst", "A page\n=====\n")
+        notices(lambda: check.documentation_qemu("page.rst"), "underline too short")
+    finally:
+        check.QEMU = real
+        tree.remove(qemu.path)
+
+
 @planted("uapi header in C")
 def header_c(linux):
     linux.edit(HEADER, "\t__u32\tgranule;", "\tu32\tgranule;")
