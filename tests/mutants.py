@@ -152,13 +152,13 @@ EMULATED = {
     25: "second_window",
     26: "overlaps_mapping",
     29: "dma_avail",
-    42: "release",
+    42: "dma_avail",
+    46: "vaddr",
     50: "emulated_first",
     51: "default_in_use",
     60: "unmap_all unmap_more",
-    63: "vaddr",
     68: "dirty_tracking",
-    80: "geometry",
+    80: "anywhere",
     86: "map_overlaps_window",
 }
 MUTANTS += tuple(
