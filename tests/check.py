@@ -183,7 +183,11 @@ def documented_code():
 
 
 def compiler_and_sparse(file):
-    no_new_warnings(*compile_both(file, "W=1", "C=2"))
+    said = compile_both(file, "W=1", "C=2", f"CHECK={os.path.abspath('tests/check/sparse')}")
+    for text in said:
+        if "C=2 specified, but" in text:
+            raise Failed(f"the kernel's Makefile leaves sparse out: correct tests/check/sparse\n{text}")
+    no_new_warnings(*said)
 
 
 def other_compiler(arch):

@@ -53,7 +53,7 @@ class Planted(tree.Tree):
     def new(self, file, text):
         os.makedirs(os.path.dirname(f"{self.path}/{file}"), exist_ok=True)
         tree.write(f"{self.path}/{file}", text)
-        tree.git(self.path, "add", file)
+        tree.git(self.path, "add", "--force", file)
 
     def clean(self):
         tree.git(self.path, "reset", "-q", "--hard")
@@ -133,7 +133,7 @@ def interface(_):
 def checkpatch(linux):
     patch = "build/check/0001-planted.patch"
     with open(linux.patch_files()[0], encoding="utf-8") as file:
-        tree.write(patch, re.sub(r"^\+(.*)$", r"+\1   ", file.read(), count=1, flags=re.MULTILINE))
+        tree.write(patch, re.sub(r"^\+(?!\+\+)(.*)$", r"+\1   ", file.read(), count=1, flags=re.MULTILINE))
     notices(lambda: check.checkpatch(linux, patch), "TRAILING_WHITESPACE")
 
 
