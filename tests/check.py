@@ -60,7 +60,7 @@ def call(*command, cwd=None, data=None):
 def make(source, where, *args, arch="arm64"):
     """make in a kernel tree, as lab/kernel/build.py does it."""
     status, output = call(
-        "lab/in-root", "--bind", source, "/src", "--bind", where, "/out", "make", f"-j{JOBS}", "-C", "/src", "O=/out", *COMPILERS[arch],
+        "lab/in-root", "--bind", source, "/src", "--bind", where, "/out", "make", "-s", f"-j{JOBS}", "-C", "/src", "O=/out", *COMPILERS[arch],
         "HOSTCC=ccache gcc", "LOCALVERSION=", *args,
     )  # fmt: skip
     if status:
