@@ -26,6 +26,7 @@ import tree  # noqa: E402
 sys.path.insert(0, os.path.join(TOP, "lab", "kernel"))
 from build import COMPILERS, options  # noqa: E402
 
+OUT = "build/check"
 LINUX, QEMU = tree.Tree("linux"), tree.Tree("qemu")
 SOURCES = {"stock": LINUX.pristine, "patched": LINUX.path}
 LTS = tree.Tree("linux-6.12")
@@ -103,7 +104,7 @@ def no_new_warnings(before, after):
 
 
 def out(name, arch):
-    return f"build/check/{name}.{arch}"
+    return f"{OUT}/{name}.{arch}"
 
 
 def configure(source, where, arch, more=""):
@@ -201,14 +202,14 @@ def other_compiler(arch):
 
 def everything_configured():
     """Every driver of VFIO and IOMMUs, in a kernel that makes errors of warnings."""
-    where = "build/check/allmodconfig"
+    where = f"{OUT}/allmodconfig"
     make(LINUX.path, where, "allmodconfig")
     make(LINUX.path, where, "drivers/vfio/", "drivers/iommu/")
 
 
 def selftests(arch):
     """From scratch; their Makefile makes errors of warnings."""
-    where = f"build/check/selftests.{arch}"
+    where = f"{OUT}/selftests.{arch}"
     tree.remove(where)
     make(LINUX.path, where, "headers_install", arch=arch)
     make(LINUX.path, where, *MAKE_SELFTESTS, "EXTRA_CFLAGS=-O2 -static", arch=arch)
@@ -227,7 +228,7 @@ int main(void)
 
 def header(language, *compiler):
     """The uapi header as a program gets to see it."""
-    where = "build/check/header"
+    where = f"{OUT}/header"
     make(LINUX.path, where, "headers_install", arch="x86")
     status, output = call(
         *compiler, "-Wall", "-Wextra", "-Werror", "-fsyntax-only", "-isystem", "/usr/include", "-I", f"{where}/usr/include", "-x", language, "-",
@@ -250,7 +251,7 @@ def documentation(file):
     said = []
     for name, source in SOURCES.items():
         # An extension looks for MAINTAINERS beside a folder of this name.
-        where = f"build/check/documentation.{name}"
+        where = f"{OUT}/documentation.{name}"
         tree.remove(where)
         os.makedirs(f"{where}/Documentation")
         os.symlink(os.path.abspath(f"{source}/MAINTAINERS"), f"{where}/MAINTAINERS")
@@ -267,7 +268,7 @@ def documentation(file):
 
 def documentation_qemu(file):
     """The page alone, without QEMU's configuration, of which it needs the substitutions only."""
-    where = "build/check/documentation.qemu"
+    where = f"{OUT}/documentation.qemu"
     tree.remove(where)
     os.makedirs(where)
     book(where, f"{QEMU.path}/{file}")
@@ -396,7 +397,7 @@ def promises_have_tests():
 
 def coccinelle(which="*"):
     """What scripts/coccicheck does for a file, all scripts. What was said about a file's contents once is not asked again."""
-    where, notes = "build/check/coccinelle", f"build/check/coccinelle.{re.sub('[^a-z0-9]', '-', which)}.json"
+    where, notes = f"{OUT}/coccinelle", f"{OUT}/coccinelle.{re.sub('[^a-z0-9]', '-', which)}.json"
     scripts = tree.git(LINUX.path, "ls-files", f"scripts/coccinelle/{which}.cocci").split()
     known, wanted = {}, {}
     with contextlib.suppress(FileNotFoundError), open(notes, encoding="utf-8") as file:
@@ -449,7 +450,7 @@ def coccinelle(which="*"):
 
 def every_patch_builds(base):
     """In a checkout of its own, so that nobody's tree is disturbed."""
-    source = f"build/check/each.{base.base}"
+    source = f"{OUT}/each.{base.base}"
     if not os.path.isdir(source):
         tree.remove(f"{source}.tmp")
         tree.git(TOP, "clone", "-q", "--shared", "--no-checkout", base.path, f"{source}.tmp")

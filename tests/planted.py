@@ -37,7 +37,7 @@ class Planted(tree.Tree):
 
     def __init__(self, name, of):
         super().__init__(of.base)
-        self.path = os.path.abspath(f"build/check/{name}")
+        self.path = os.path.abspath(f"{check.OUT}/{name}")
         tree.remove(self.path)
         tree.git(TOP, "clone", "-q", "--shared", of.path, self.path)
         tree.git(self.path, "config", "user.name", tree.AUTHOR[0])
@@ -65,7 +65,7 @@ notices = functools.partial(tap.refused, check.Failed)
 @contextlib.contextmanager
 def files(**texts):
     """The repository's files are these."""
-    where = os.path.abspath("build/check/files")
+    where = os.path.abspath(f"{check.OUT}/files")
     tree.remove(where)
     os.makedirs(where)
     for name, text in texts.items():
@@ -119,7 +119,7 @@ def maintainers(linux):
 
 @planted("6.12 has the same interface")
 def interface(_):
-    patch = "build/check/0001-planted.patch"
+    patch = f"{check.OUT}/0001-planted.patch"
     backport = next(name for name in check.LTS.patch_files() if "Let-user-space-choose" in name)
     with open(backport, encoding="utf-8") as file:
         tree.write(patch, file.read().replace("VFIO_RESERVED_MSI_IOVA\t\t11", "VFIO_RESERVED_MSI_IOVA\t\t12"))
@@ -131,7 +131,7 @@ def interface(_):
 
 @planted("checkpatch")
 def checkpatch(linux):
-    patch = "build/check/0001-planted.patch"
+    patch = f"{check.OUT}/0001-planted.patch"
     with open(linux.patch_files()[0], encoding="utf-8") as file:
         tree.write(patch, re.sub(r"^\+(?!\+\+)(.*)$", r"+\1   ", file.read(), count=1, flags=re.MULTILINE))
     notices(lambda: check.checkpatch(linux, patch), "TRAILING_WHITESPACE")
@@ -237,12 +237,15 @@ def every_patch(linux):
     linux.edit(TYPE1, "#error planted\n", "")
     tree.git(linux.path, "commit", "-q", "-a", "-m", "vfio/type1: Mend it")
     linux.base = "planted"
-    tree.remove("build/check/each.planted")  # a clone of what the last run planted
+    tree.remove(f"{check.OUT}/each.planted")  # a clone of what the last run planted
     notices(lambda: check.every_patch_builds(linux), "Plant a mistake", "#error planted")
 
 
 def main():
     os.chdir(TOP)
+    # What was made of mistakes is newer than the real series' files, and make would take it for made of those.
+    check.OUT = "build/planted"
+    os.makedirs(check.OUT, exist_ok=True)
     check.LINUX.pristine = os.path.abspath(check.LINUX.pristine)
     real = check.LINUX
     wanted = [(name, function) for name, function in TESTS if not sys.argv[1:] or sys.argv[1] in name]
