@@ -399,9 +399,7 @@ def coccinelle(which="*"):
     """What scripts/coccicheck does for a file, all scripts. What was said about a file's contents once is not asked again."""
     where, notes = f"{OUT}/coccinelle", f"{OUT}/coccinelle.{re.sub('[^a-z0-9]', '-', which)}.json"
     scripts = tree.git(LINUX.path, "ls-files", f"scripts/coccinelle/{which}.cocci").split()
-    known, wanted = {}, {}
-    with contextlib.suppress(FileNotFoundError), open(notes, encoding="utf-8") as file:
-        known = json.load(file)
+    known, wanted = remembered(notes), {}
     tree.remove(where)
     for name, source in SOURCES.items():
         texts = [tree.git(LINUX.path, "rev-parse", *(f"HEAD:{script}" for script in scripts)), call("spatch", "--version")[1]]
@@ -448,33 +446,58 @@ def coccinelle(which="*"):
         raise Failed("\n".join(new))
 
 
+def remembered(notes):
+    with contextlib.suppress(FileNotFoundError), open(notes, encoding="utf-8") as file:
+        return json.load(file)
+    return {}
+
+
+def build_what_changed(source, changed, known):
+    """A checkout of one commit, which changed these files; known: what the base is warned about."""
+    if any(name.startswith(("drivers/", "include/")) for name in changed):
+        for arch in CONFIGS:
+            where = f"{source}.{arch}"
+            configure(source, where, arch)
+            # An image, so that nothing is missing; once is enough for that. With the flags of the lab's kernels, so that
+            # ccache knows most of it: warnings are looked for, and not made errors.
+            said = make(source, where, *(("Image",) if arch == "arm64" else DIRECTORIES), arch=arch)
+            no_new_warnings(known.setdefault(arch, said), said)
+    if any(name.startswith(SELFTESTS) for name in changed):
+        where = f"{source}.selftests"
+        make(source, where, "headers_install")
+        make(source, where, *MAKE_SELFTESTS, "EXTRA_CFLAGS=-O2 -static")
+
+
 def every_patch_builds(base):
-    """In a checkout of its own, so that nobody's tree is disturbed."""
+    """In a checkout of its own, so that nobody's tree is disturbed. What was built once, with the same tools, is not built again."""
     source = f"{OUT}/each.{base.base}"
     if not os.path.isdir(source):
         tree.remove(f"{source}.tmp")
         tree.git(TOP, "clone", "-q", "--shared", "--no-checkout", base.path, f"{source}.tmp")
         os.rename(f"{source}.tmp", source)
     tree.git(source, "fetch", "-q", "origin")
-    known = {}  # what the base is warned about
-    for commit in tree.git(base.path, "rev-list", "--reverse", "--boundary", "base..HEAD").replace("-", "").split():
+    tools = [call("dpkg-query", "-W")[1], str(CONFIGS)]
+    for fragment in sorted({fragment for fragments in CONFIGS.values() for fragment in fragments}):
+        with open(fragment, encoding="utf-8") as file:
+            tools.append(file.read())
+    commits = tree.git(base.path, "rev-list", "--reverse", "--boundary", "base..HEAD").replace("-", "").split()
+    trees = tree.git(base.path, "rev-parse", *(f"{commit}^{{tree}}" for commit in commits)).split()
+    keys = [hashlib.sha256("\0".join([trees[0], each, *tools]).encode()).hexdigest() for each in trees]
+    built = remembered(f"{source}.json")
+    if set(keys) <= set(built):
+        return
+    known = {}
+    for number, (commit, key) in enumerate(zip(commits, keys)):
+        if number and key in built:
+            continue
         tree.git(source, "checkout", "-q", "-f", "--detach", commit)
         changed = tree.git(source, "show", "--format=", "--name-only", commit).split()
         try:
-            if any(name.startswith(("drivers/", "include/")) for name in changed):
-                for arch in CONFIGS:
-                    where = f"{source}.{arch}"
-                    configure(source, where, arch)
-                    # An image, so that nothing is missing; once is enough for that. With the flags of the lab's kernels, so that
-                    # ccache knows most of it: warnings are looked for, and not made errors.
-                    said = make(source, where, *(("Image",) if arch == "arm64" else DIRECTORIES), arch=arch)
-                    no_new_warnings(known.setdefault(arch, said), said)
-            if any(name.startswith(SELFTESTS) for name in changed):
-                where = f"{source}.selftests"
-                make(source, where, "headers_install")
-                make(source, where, *MAKE_SELFTESTS, "EXTRA_CFLAGS=-O2 -static")
+            build_what_changed(source, changed, known)
         except Failed as failed:
             raise Failed(f"{tree.git(source, 'log', '-1', '--format=%s', commit)}{failed}") from failed
+        built[key] = True
+        tree.write(f"{source}.json", json.dumps(built))
 
 
 def plan(quick):
