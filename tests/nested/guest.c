@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * init of the guest in the guest, whose devices are the virtual host's own. It loads igb and does what host_test.c says on the
- * console, a word a line:
+ * init of the guest in the guest, whose devices are the virtual host's own. It does what host_test.c says on the console, a word
+ * a line, and loads igb when one first needs it:
  *
  *   test    have each igb test itself, as "ethtool --test offline" does: registers, an interrupt, packets through loopback, which
  *           is DMA both ways; takes 17 s for a device, most of it the driver's own waiting
  *   msix    wait for an MSI-X of each igb's ordinary work, which raises some every two seconds
  *   reset   reset each igb
  *   rescan  look for devices that were plugged in
+ *   bar     and a number and an address: have a BAR of an igb decoded there for a moment; before igb is loaded
+ *   resv    and an address, as sysfs writes it: does the IOMMU of an igb reserve a region that begins there?
  *   reboot
  *   off
  *
@@ -33,6 +35,7 @@
 #include <unistd.h>
 
 #include <linux/ethtool.h>
+#include <linux/pci_regs.h>
 #include <linux/sockios.h>
 
 #define NR_TESTS_MAX 16
@@ -85,8 +88,12 @@ static void write_file(const char *path, const char *text)
 /* The initrd has them in the order in which they need each other. */
 static void load_modules(void)
 {
+	static bool loaded;
 	glob_t found;
 
+	if (loaded)
+		return;
+	loaded = true;
 	if (glob("/modules/*.ko", 0, NULL, &found))
 		die("modules");
 	for (size_t i = 0; i < found.gl_pathc; i++) {
@@ -173,6 +180,7 @@ static void test(const char *(*test_device)(int sock, const char *name))
 
 	if (sock < 0)
 		die("socket");
+	load_modules();
 	if (!glob("/sys/class/net/*/device", 0, NULL, &found)) {
 		for (; count < found.gl_pathc && !wrong; count++) {
 			const char *name = basename(dirname(found.gl_pathv[count]));
@@ -211,15 +219,81 @@ static void rescan(void)
 	answer("rescanned");
 }
 
+/* Opens a file of an igb that no driver has yet; they are what is of PCI's class for Ethernet. */
+static FILE *open_igb(const char *name, const char *mode)
+{
+	char path[300], class[16];
+	FILE *file = NULL;
+	glob_t found;
+
+	if (glob("/sys/bus/pci/devices/*", 0, NULL, &found))
+		die("PCI devices");
+	for (size_t i = 0; i < found.gl_pathc && !file; i++) {
+		FILE *of_class;
+
+		snprintf(path, sizeof(path), "%s/class", found.gl_pathv[i]);
+		of_class = fopen(path, "r");
+		if (of_class && fgets(class, sizeof(class), of_class) && !strcmp(class, "0x020000\n")) {
+			snprintf(path, sizeof(path), "%s/%s", found.gl_pathv[i], name);
+			file = fopen(path, mode);
+		}
+		if (of_class)
+			fclose(of_class);
+	}
+	if (!file)
+		die(name);
+	globfree(&found);
+	return file;
+}
+
+static void write_config(int fd, __u64 value, int size, int where)
+{
+	if (pwrite(fd, &value, size, where) != size)
+		die("config");
+}
+
+static void bar(int number, __u64 address)
+{
+	int where = PCI_BASE_ADDRESS_0 + 4 * number;
+	FILE *config = open_igb("config", "r+");
+	int fd = fileno(config), size;
+	__u16 command;
+	__u64 was;
+
+	if (pread(fd, &was, 8, where) != 8 || pread(fd, &command, 2, PCI_COMMAND) != 2)
+		die("config");
+	size = was & PCI_BASE_ADDRESS_MEM_TYPE_64 ? 8 : 4;
+	write_config(fd, command & ~PCI_COMMAND_MEMORY, 2, PCI_COMMAND);
+	write_config(fd, address, size, where);
+	write_config(fd, command | PCI_COMMAND_MEMORY, 2, PCI_COMMAND);
+	write_config(fd, command & ~PCI_COMMAND_MEMORY, 2, PCI_COMMAND);
+	write_config(fd, was, size, where);
+	write_config(fd, command, 2, PCI_COMMAND);
+	fclose(config);
+	answer("moved");
+}
+
+static void resv(const char *start)
+{
+	FILE *regions = open_igb("iommu_group/reserved_regions", "r");
+	bool found = false;
+	char line[128];
+
+	while (fgets(line, sizeof(line), regions))
+		found |= !strncmp(line, start, strlen(start));
+	fclose(regions);
+	answer(found ? "reserved" : "not reserved");
+}
+
 int main(void)
 {
-	char word[32];
+	char word[32], address[32];
+	int number;
 
 	mount_at("devtmpfs", "/dev");
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	mount_at("proc", "/proc");
 	mount_at("sysfs", "/sys");
-	load_modules();
 	answer("ready");
 	while (scanf("%31s", word) == 1) {
 		if (!strcmp(word, "test"))
@@ -230,6 +304,10 @@ int main(void)
 			reset();
 		else if (!strcmp(word, "rescan"))
 			rescan();
+		else if (!strcmp(word, "bar") && scanf("%d %31s", &number, address) == 2)
+			bar(number, strtoul(address, NULL, 0));
+		else if (!strcmp(word, "resv") && scanf("%31s", address) == 1)
+			resv(address);
 		else if (!strcmp(word, "reboot"))
 			end(RB_AUTOBOOT);
 		else if (!strcmp(word, "off"))

@@ -12,9 +12,12 @@
  *    patched QEMU that is not told where		default_window
  *    that is told, or chooses				window, window_size, automatic
  *    device reset, guest reboot			window
- *    several devices, behind several IOMMUs		shared, shared_conflict, hotplug, hotplug_late
+ *    a BAR over the window				bar
+ *    several devices, behind several IOMMUs		shared, hotplug, hotplug_late, unplug
  *    two QEMUs, each with its window			second_container
+ *    a guest with an IOMMU				virtio_iommu
  *    on a kernel without the extension			no_extension
+ *    as many mappings as there can be			no_entry_left
  *    what cannot be is refused in one line		refused.*
  *
  * and a VMM whose guest has RAM from address 0, which QEMU's virt board cannot, docs/examples/vmm.c:
@@ -294,6 +297,30 @@ static void doorbell_is_in(struct vm *vm, const char *bdf, __u64 iova, __u64 siz
 	CHECK(!!(g.flags & VFIO_IOMMU_MSI_GEOMETRY_REGISTERED) == (iova != DEFAULT_IOVA));
 }
 
+static bool window_is(struct vm *vm, __u64 iova)
+{
+	struct vfio_iommu_type1_info_cap_msi_geometry g;
+
+	CHECK(geometry(vm, &g));
+	return g.iova == iova;
+}
+
+static void expect_window(struct vm *vm, __u64 iova)
+{
+	if (!window_is(vm, iova))
+		fail("the window is not at 0x%llx", iova);
+}
+
+/* A device that QEMU gives up goes in QEMU's own time. */
+static void wait_for_window(struct vm *vm, __u64 iova)
+{
+	for (int ms = 0; !window_is(vm, iova); ms += 10) {
+		if (ms > 60000)
+			fail("the window does not get to 0x%llx", iova);
+		usleep(10000);
+	}
+}
+
 static bool has_extension(void)
 {
 	int fd = open("/dev/vfio/vfio", O_RDWR);
@@ -306,15 +333,29 @@ static bool has_extension(void)
 }
 
 /* QEMU did not start, and said why in one line with all of these words. */
-static void refuses(struct vm *vm, const char *property, const char *reason)
+static void refused(struct vm *vm, int status, const char *property, const char *reason)
 {
-	int status = finish(vm);
 	char *end = strchr(vm->line, '\n');
 
 	if (status != 1)
 		fail("QEMU ended with status %d and said: %s", status, vm->line);
 	if (!end || end[1] || !strstr(vm->line, property) || !strstr(vm->line, reason))
 		fail("QEMU does not say in one line \"%s\" and \"%s\": %s", property, reason, vm->line);
+}
+
+static void refuses(struct vm *vm, const char *property, const char *reason)
+{
+	refused(vm, finish(vm), property, reason);
+}
+
+/* Of containers that are opened from now on. */
+static void set_entry_limit(const char *limit)
+{
+	int fd = open("/sys/module/vfio_iommu_type1/parameters/dma_entry_limit", O_WRONLY);
+
+	CHECK(fd >= 0);
+	CHECK(write(fd, limit, strlen(limit)) > 0);
+	close(fd);
 }
 
 #define NEEDS_EXTENSION() \
@@ -419,13 +460,46 @@ TEST_F_TIMEOUT(qemu, window, TIMEOUT)
 TEST_F_TIMEOUT(qemu, window_size, TIMEOUT)
 {
 	NEEDS_EXTENSION();
-	life(PATCHED, ",x-msi-iova=0x7fff0000,x-msi-iova-size=64k", 0x7fff0000, 0x10000, "msix");
+	life(PATCHED, ",x-msi-iova=0x0f000000,x-msi-iova-size=64k", 0x0f000000, 0x10000, "msix");
 }
 
 TEST_F_TIMEOUT(qemu, automatic, TIMEOUT)
 {
 	NEEDS_EXTENSION();
 	life(PATCHED, ",x-msi-iova=auto", 0xfff00000, DEFAULT_SIZE, "msix");
+}
+
+/* QEMU cannot map a BAR over the window, exactly or in part. When it goes away again the window stays, used or not. */
+TEST_F_TIMEOUT(qemu, bar, TIMEOUT)
+{
+	struct vm vm;
+
+	NEEDS_EXTENSION();
+	start(&vm, PATCHED, "-device vfio-pci,host=%s,x-msi-iova=0x3e000000,x-msi-iova-size=128k", bdfs[0]);
+	expect(&vm, "ready");
+	ask(&vm, "bar 0 0x3e000000", "moved");
+	expect_window(&vm, 0x3e000000);
+	ask(&vm, "bar 3 0x3e004000", "moved");
+	expect_window(&vm, 0x3e000000);
+	ask(&vm, "msix", "1 tested");
+	doorbell_is_in(&vm, bdfs[0], 0x3e000000, 0x20000);
+	stop(&vm);
+	if (!strstr(vm.line, "overlap gpex_mmio_window") || !strstr(vm.line, "peer-to-peer") || strstr(vm.line, "unmap"))
+		fail("QEMU does not warn of the address or the BAR, or complains of more: %s", vm.line);
+}
+
+/* The guest's IOMMU is bypassed at first. */
+TEST_F_TIMEOUT(qemu, virtio_iommu, TIMEOUT)
+{
+	struct vm vm;
+
+	NEEDS_EXTENSION();
+	start(&vm, PATCHED, "-device virtio-iommu-pci -device vfio-pci,host=%s,x-msi-iova=auto", bdfs[0]);
+	expect(&vm, "ready");
+	ask(&vm, "resv 0x00000000fff00000", "reserved");
+	ask(&vm, "test", "1 tested");
+	doorbell_is_in(&vm, bdfs[0], 0xfff00000, DEFAULT_SIZE);
+	stop(&vm);
 }
 
 /* The second is behind another IOMMU, and the order does not matter. */
@@ -454,6 +528,14 @@ static char *plug(struct vm *vm, const char *bdf, const char *property)
 	return qmp(vm, command);
 }
 
+static void unplug(struct vm *vm)
+{
+	char *reply = qmp(vm, "{\"execute\":\"device_del\",\"arguments\":{\"id\":\"hot\"}}");
+
+	if (strstr(reply, "\"error\""))
+		fail("QEMU says: %s", reply);
+}
+
 TEST_F_TIMEOUT(qemu, hotplug, TIMEOUT)
 {
 	struct vm vm;
@@ -466,7 +548,7 @@ TEST_F_TIMEOUT(qemu, hotplug, TIMEOUT)
 
 	/* One that asks for another window is refused, and the guest does not suffer. */
 	reply = plug(&vm, bdfs[1], ",\"x-msi-iova\":\"0xe0000000\"");
-	if (!strstr(reply, "x-msi-iova=0xe0000000") || !strstr(reply, "0xf0000000"))
+	if (!strstr(reply, "x-msi-iova=0xe0000000: the container") || !strstr(reply, "0xf0000000"))
 		fail("QEMU does not name both windows: %s", reply);
 	ask(&vm, "msix", "1 tested");
 
@@ -498,13 +580,69 @@ TEST_F_TIMEOUT(qemu, hotplug_late, TIMEOUT)
 	stop(&vm);
 }
 
+/*
+ * A window goes with the last device that asked for it, even if that was never there, and stays while it is used. Function 1 of a
+ * slot goes without asking the guest, which does not see it when there is no function 0.
+ */
+TEST_F_TIMEOUT(qemu, unplug, TIMEOUT)
+{
+	struct vm vm;
+	char *reply;
+
+	NEEDS_EXTENSION();
+	start(&vm, PATCHED, PORT " -device vfio-pci,host=%s", bdfs[0]);
+	expect(&vm, "ready");
+
+	reply = plug(&vm, bdfs[0], ",\"x-msi-iova\":\"0xf0000000\"");
+	if (!strstr(reply, "already attached"))
+		fail("QEMU says: %s", reply);
+	expect_window(&vm, DEFAULT_IOVA);
+	reply = plug(&vm, bdfs[1], ",\"x-msi-iova\":\"0xf0000000\",\"x-pci-vendor-id\":65535");
+	if (!strstr(reply, "invalid PCI vendor ID"))
+		fail("QEMU says: %s", reply);
+	wait_for_window(&vm, DEFAULT_IOVA);
+
+	reply = plug(&vm, bdfs[1], ",\"addr\":\"0.1\",\"x-msi-iova\":\"0xf0000000\"");
+	if (strstr(reply, "\"error\""))
+		fail("QEMU says: %s", reply);
+	expect_window(&vm, WINDOW_IOVA);
+	unplug(&vm);
+	wait_for_window(&vm, DEFAULT_IOVA);
+
+	reply = plug(&vm, bdfs[1], ",\"addr\":\"0.1\",\"x-msi-iova\":\"0xe0000000\"");
+	if (strstr(reply, "\"error\""))
+		fail("QEMU says: %s", reply);
+	ask(&vm, "msix", "1 tested");
+	doorbell_is_in(&vm, bdfs[0], 0xe0000000, DEFAULT_SIZE);
+	unplug(&vm);
+	reply = plug(&vm, bdfs[1], ",\"addr\":\"0.1\",\"x-msi-iova\":\"0xf0000000\"");
+	if (!strstr(reply, "x-msi-iova=0xf0000000: the container has its MSI doorbells at 0xe0000000"))
+		fail("QEMU does not say where the window is: %s", reply);
+	ask(&vm, "msix", "1 tested");
+	doorbell_is_in(&vm, bdfs[0], 0xe0000000, DEFAULT_SIZE);
+	stop(&vm);
+}
+
+TEST_F_TIMEOUT(qemu, no_entry_left, TIMEOUT)
+{
+	struct vm vm;
+	int status;
+
+	NEEDS_EXTENSION();
+	set_entry_limit("0");
+	start(&vm, PATCHED, "-device vfio-pci,host=%s,x-msi-iova=auto", bdfs[0]);
+	status = finish(&vm);
+	set_entry_limit("65535");
+	refused(&vm, status, "x-msi-iova=auto", "dma_entry_limit");
+}
+
 TEST_F_TIMEOUT(qemu, second_container, TIMEOUT)
 {
 	struct vm one, two;
 
 	NEEDS_EXTENSION();
 	start(&one, PATCHED, "-device vfio-pci,host=%s,x-msi-iova=0x%llx", bdfs[0], WINDOW_IOVA);
-	start(&two, PATCHED, "-device vfio-pci,host=%s,x-msi-iova=0xe0000000", bdfs[1]);
+	start(&two, PATCHED, "-device vfio-pci,host=%s,x-msi-iova=3584M", bdfs[1]);
 	expect(&one, "ready");
 	expect(&two, "ready");
 	ask(&one, "msix", "1 tested");
@@ -521,23 +659,42 @@ FIXTURE(refused) {
 };
 
 FIXTURE_VARIANT(refused) {
-	const char *properties;	/* of the first device */
-	const char *others;	/* after it */
+	const char *others;	/* options before the device */
+	const char *first;	/* properties of another one, if there is one */
+	const char *properties;
 	const char *says, *reason;
 };
 
 #define REFUSED(name, ...) FIXTURE_VARIANT_ADD(refused, name) { __VA_ARGS__ }
 
-REFUSED(no_address, "x-msi-iova=here", "", "x-msi-iova=here", "neither an address nor auto");
-REFUSED(over_ram, "x-msi-iova=0x40000000", "", "x-msi-iova=0x40000000", "mach-virt.ram");
-REFUSED(over_end_of_ram, "x-msi-iova=0x4ff00000,x-msi-iova-size=2M", "", "x-msi-iova=0x4ff00000", "mach-virt.ram");
-REFUSED(over_room_for_ram, "x-msi-iova=0x80000000", "-m 256,slots=1,maxmem=1G", "x-msi-iova=0x80000000", "device-memory");
-REFUSED(unaligned, "x-msi-iova=0xf0000800", "", "x-msi-iova=0xf0000800", "multiples of 0x1000");
-REFUSED(size_unaligned, "x-msi-iova=0xf0000000,x-msi-iova-size=6k", "", "x-msi-iova=0xf0000000", "(0x1800) must be multiples of 0x1000");
-REFUSED(wraps, "x-msi-iova=0xfffffffffffff000", "", "x-msi-iova=0xfffffffffffff000", "beyond the end");
-REFUSED(beyond_aperture, "x-msi-iova=0x100000000000000", "", "x-msi-iova=0x100000000000000", "outside of what the host's IOMMUs map");
-REFUSED(size_alone, "x-msi-iova-size=1M", "", "x-msi-iova-size=0x100000", "without x-msi-iova");
-REFUSED(iommufd, "x-msi-iova=auto,iommufd=fd", "-object iommufd,id=fd", "x-msi-iova=auto", "iommufd cannot");
+#define VIOMMU		"-device virtio-iommu-pci"
+#define ROOM		"-m 256,slots=1,maxmem=1G"
+
+REFUSED(no_address, "", NULL, "x-msi-iova=here", "x-msi-iova=here", "neither an address nor auto");
+REFUSED(negative, "", NULL, "x-msi-iova=-0x1000", "x-msi-iova=-0x1000", "neither an address nor auto");
+REFUSED(octal, "", NULL, "x-msi-iova=01000000", "x-msi-iova=01000000", "not a multiple of 0x1000");
+REFUSED(unaligned, "", NULL, "x-msi-iova=0xf0000800", "x-msi-iova=0xf0000800", "not a multiple of 0x1000");
+REFUSED(wraps, "", NULL, "x-msi-iova=0xfffffffffffff000", "x-msi-iova=0xfffffffffffff000", "beyond the end");
+REFUSED(beyond_aperture, "", NULL, "x-msi-iova=64P", "x-msi-iova=64P", "outside of what the host's IOMMUs map");
+REFUSED(over_ram, "", NULL, "x-msi-iova=0x40000000", "x-msi-iova=0x40000000", "overlap mach-virt.ram, 0x40000000 to 0x4fffffff");
+REFUSED(over_end_of_ram, "", NULL, "x-msi-iova=0x4ff00000,x-msi-iova-size=2M", "x-msi-iova=0x4ff00000", "mach-virt.ram");
+REFUSED(over_room, ROOM, NULL, "x-msi-iova=0x80000000", "x-msi-iova=0x80000000", "overlap room for more memory");
+REFUSED(size_zero, "", NULL, "x-msi-iova=0xf0000000,x-msi-iova-size=0", "x-msi-iova-size=0x0", "not a positive multiple of 0x1000");
+REFUSED(size_unaligned, "", NULL, "x-msi-iova=0xf0000000,x-msi-iova-size=6k", "x-msi-iova-size=0x1800", "multiple of 0x1000");
+REFUSED(size_alone, "", NULL, "x-msi-iova-size=1M", "x-msi-iova-size=0x100000", "without x-msi-iova");
+REFUSED(size_too_large, "", NULL, "x-msi-iova=auto,x-msi-iova-size=8E", "x-msi-iova=auto", "no 0x8000000000000000 bytes are free");
+REFUSED(iommufd, "-object iommufd,id=fd", NULL, "x-msi-iova=auto,iommufd=fd", "x-msi-iova=auto", "iommufd cannot");
+/* The guest's IOMMU may show the devices all memory that there is, whether it does so now or not. */
+REFUSED(viommu_ram, VIOMMU ",boot-bypass=off", NULL, "x-msi-iova=0x40000000", "x-msi-iova=0x40000000", "mach-virt.ram");
+REFUSED(viommu_room, VIOMMU " " ROOM, NULL, "x-msi-iova=0x80000000", "x-msi-iova=0x80000000", "room for more memory");
+REFUSED(viommu_auto, VIOMMU ",boot-bypass=off", NULL, "x-msi-iova=auto", "x-msi-iova=auto", "no 0x100000 bytes are free");
+/* A container has one window. */
+REFUSED(second_window, "", "x-msi-iova=0xf0000000", "x-msi-iova=0xe0000000", "x-msi-iova=0xe0000000",
+	"the container has its MSI doorbells at 0xf0000000, size 0x100000");
+REFUSED(second_size, "", "x-msi-iova=0xf0000000", "x-msi-iova=0xf0000000,x-msi-iova-size=64k", "x-msi-iova-size=0x10000:",
+	"the container has its MSI doorbells at 0xf0000000, size 0x100000");
+REFUSED(automatic_size, "", "x-msi-iova=auto,x-msi-iova-size=64k", "x-msi-iova=auto,x-msi-iova-size=1M", "x-msi-iova-size=0x100000:",
+	"size 0x10000");
 
 FIXTURE_SETUP(refused)
 {
@@ -549,21 +706,14 @@ FIXTURE_TEARDOWN(refused)
 
 TEST_F_TIMEOUT(refused, refused, TIMEOUT)
 {
+	char first[128] = "";
 	struct vm vm;
 
 	NEEDS_EXTENSION();
-	start(&vm, PATCHED, "%s -device vfio-pci,host=%s,%s", variant->others, bdfs[0], variant->properties);
+	if (variant->first)
+		snprintf(first, sizeof(first), "-device vfio-pci,host=%s,%s", bdfs[1], variant->first);
+	start(&vm, PATCHED, "%s %s -device vfio-pci,host=%s,%s", variant->others, first, bdfs[0], variant->properties);
 	refuses(&vm, variant->says, variant->reason);
-}
-
-TEST_F_TIMEOUT(qemu, shared_conflict, TIMEOUT)
-{
-	struct vm vm;
-
-	NEEDS_EXTENSION();
-	start(&vm, PATCHED, "-device vfio-pci,host=%s,x-msi-iova=0xf0000000 -device vfio-pci,host=%s,x-msi-iova=0xe0000000", bdfs[0],
-	      bdfs[1]);
-	refuses(&vm, "x-msi-iova=0xe0000000", "doorbells at 0xf0000000");
 }
 
 /* A guest with RAM at 128 MiB */
