@@ -138,7 +138,7 @@ def table():
     # Another interrupt controller: what there is to see of it.
     suites += [*ours("patched", "gicv2m", program="iova"), *ours("patched", "gicv2m", LONG, "domains")]
     # Type1 cannot enable MSIs there, on stock neither: -EOPNOTSUPP of iommu_dma_prepare_msi() for MSIs that no IOMMU translates.
-    suites += ours("patched", "virtio-iommu", program="iova")
+    suites += ours("patched", "virtio-iommu", LONG, "iova")
     # There is a reserved region there that is no default window.
     command = "exec vfio_reserved_msi_untranslated_test -t over_resv_region $VFIO_IGB_BDFS"
     suites.append(Suite("virtio-iommu/over_resv_region", ["sh", "-c", command], "patched", machine="virtio-iommu"))
