@@ -16,6 +16,7 @@
  *    several devices, behind several IOMMUs		shared, hotplug, hotplug_late, unplug
  *    two QEMUs, each with its window			second_container
  *    a guest with an IOMMU				virtio_iommu
+ *    a device that the host has no IOMMU for		mediated
  *    on a kernel without the extension			no_extension
  *    as many mappings as there can be			no_entry_left
  *    what cannot be is refused in one line		refused.*
@@ -58,11 +59,13 @@
 #define RAM_IOVA	0x40000000ULL
 
 #define TIMEOUT		300	/* seconds, of a test; ten times what one takes */
+#define REFUSED_TIMEOUT	60	/* of one in which no guest boots */
 #define MAX_ARGS	64
 
 static char **bdfs;
 
 #define IGB_MSIX_BAR	3
+#define MDEV		"c9abdcb8-4dbe-4d5c-a3a8-1f2b0a6e7d11"
 
 /* QEMU, and what it says. */
 struct vm {
@@ -348,13 +351,12 @@ static void refuses(struct vm *vm, const char *property, const char *reason)
 	refused(vm, finish(vm), property, reason);
 }
 
-/* Of containers that are opened from now on. */
-static void set_entry_limit(const char *limit)
+static void write_file(const char *path, const char *text)
 {
-	int fd = open("/sys/module/vfio_iommu_type1/parameters/dma_entry_limit", O_WRONLY);
+	int fd = open(path, O_WRONLY);
 
 	CHECK(fd >= 0);
-	CHECK(write(fd, limit, strlen(limit)) > 0);
+	CHECK(write(fd, text, strlen(text)) > 0);
 	close(fd);
 }
 
@@ -426,7 +428,7 @@ TEST_F_TIMEOUT(qemu, default_window, TIMEOUT)
 	life(PATCHED, "", DEFAULT_IOVA, DEFAULT_SIZE, "test");
 }
 
-TEST_F_TIMEOUT(qemu, no_extension, TIMEOUT)
+TEST_F_TIMEOUT(qemu, no_extension, REFUSED_TIMEOUT)
 {
 	struct vm vm;
 
@@ -502,6 +504,20 @@ TEST_F_TIMEOUT(qemu, virtio_iommu, TIMEOUT)
 	stop(&vm);
 }
 
+/* Its container has no IOVA ranges: any will do. */
+TEST_F_TIMEOUT(qemu, mediated, TIMEOUT)
+{
+	struct vm vm;
+
+	NEEDS_EXTENSION();
+	write_file("/sys/class/mdev_bus/mtty/mdev_supported_types/mtty-1/create", MDEV);
+	start(&vm, PATCHED, "-device vfio-pci,sysfsdev=/sys/bus/mdev/devices/" MDEV ",x-msi-iova=auto");
+	expect(&vm, "ready");
+	expect_window(&vm, 0xfff00000);
+	stop(&vm);
+	write_file("/sys/bus/mdev/devices/" MDEV "/remove", "1");
+}
+
 /* The second is behind another IOMMU, and the order does not matter. */
 TEST_F_TIMEOUT(qemu, shared, TIMEOUT)
 {
@@ -510,7 +526,7 @@ TEST_F_TIMEOUT(qemu, shared, TIMEOUT)
 	NEEDS_EXTENSION();
 	start(&vm, PATCHED, "-device vfio-pci,host=%s -device vfio-pci,host=%s,x-msi-iova=0x%llx", bdfs[0], bdfs[1], WINDOW_IOVA);
 	expect(&vm, "ready");
-	ask(&vm, "test", "2 tested");
+	ask(&vm, "msix", "2 tested");
 	doorbell_is_in(&vm, bdfs[0], WINDOW_IOVA, DEFAULT_SIZE);
 	doorbell_is_in(&vm, bdfs[1], WINDOW_IOVA, DEFAULT_SIZE);
 	stop(&vm);
@@ -623,16 +639,19 @@ TEST_F_TIMEOUT(qemu, unplug, TIMEOUT)
 	stop(&vm);
 }
 
-TEST_F_TIMEOUT(qemu, no_entry_left, TIMEOUT)
+/* It is of containers that are opened from now on. */
+#define ENTRY_LIMIT	"/sys/module/vfio_iommu_type1/parameters/dma_entry_limit"
+
+TEST_F_TIMEOUT(qemu, no_entry_left, REFUSED_TIMEOUT)
 {
 	struct vm vm;
 	int status;
 
 	NEEDS_EXTENSION();
-	set_entry_limit("0");
+	write_file(ENTRY_LIMIT, "0");
 	start(&vm, PATCHED, "-device vfio-pci,host=%s,x-msi-iova=auto", bdfs[0]);
 	status = finish(&vm);
-	set_entry_limit("65535");
+	write_file(ENTRY_LIMIT, "65535");
 	refused(&vm, status, "x-msi-iova=auto", "dma_entry_limit");
 }
 
@@ -704,7 +723,7 @@ FIXTURE_TEARDOWN(refused)
 {
 }
 
-TEST_F_TIMEOUT(refused, refused, TIMEOUT)
+TEST_F_TIMEOUT(refused, refused, REFUSED_TIMEOUT)
 {
 	char first[128] = "";
 	struct vm vm;
