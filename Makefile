@@ -73,6 +73,7 @@ lts: setup ## the backport, on its kernel: what the tests of mainline find there
 	@lab/build kernel debug
 	@lab/build selftests stock
 	@lab/build selftests patched
+	@tests/module/build patched lts
 	@tests/run --lts
 
 bench: setup ## instructions per operation, stock and patched, their ratio, and sizes; fails when the series costs too much

@@ -110,6 +110,7 @@ def lts():
         if kernel == "patched":
             about = tuple(difference for difference in listed if difference.program == program)
             yield dataclasses.replace(suite, name=f"lts/{program}", kernel="lts", compare=suite.name, different=about, which=LTS)
+    yield dataclasses.replace(pinning("lts"), compare=pinning("patched").name, which=LTS)
 
 
 def pinning(kernel):

@@ -57,7 +57,7 @@ FIXTURE_VARIANT_ADD(pin, beside_real) {
 /* Open the emulated device, with its group in the container. */
 static int device_open(struct container *c, int *group_fd)
 {
-	const char *link = "/sys/bus/faux/devices/" VFIO_PIN_DEVICE "/iommu_group";
+	const char *link = "/sys/bus/platform/devices/" VFIO_PIN_DEVICE "/iommu_group";
 	char path[PATH_MAX] = {}, group_path[PATH_MAX];
 	int fd;
 

@@ -5,10 +5,10 @@
  *
  * It has one user with one thread. Nothing here is locked: to pin pages while another thread unmaps them would take that.
  */
-#include <linux/device/faux.h>
 #include <linux/iommu.h>
 #include <linux/list.h>
 #include <linux/module.h>
+#include <linux/platform_device.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 #include <linux/vfio.h>
@@ -27,8 +27,7 @@ struct pin {
 	dma_addr_t iova;
 };
 
-static struct faux_device *faux;
-static struct vfio_pin *device;
+static struct platform_device *pdev;
 
 static struct vfio_pin *to_vfio_pin(struct vfio_device *vdev)
 {
@@ -160,38 +159,47 @@ static const struct vfio_device_ops vfio_pin_ops = {
 	.detach_ioas = vfio_iommufd_emulated_detach_ioas,
 };
 
-static int __init vfio_pin_init(void)
+static int vfio_pin_probe(struct platform_device *pdev)
 {
+	struct vfio_pin *p;
 	int ret;
 
-	faux = faux_device_create(VFIO_PIN_DEVICE, NULL, NULL);
-	if (!faux)
-		return -ENODEV;
+	p = vfio_alloc_device(vfio_pin, vdev, &pdev->dev, &vfio_pin_ops);
+	if (IS_ERR(p))
+		return PTR_ERR(p);
+	INIT_LIST_HEAD(&p->pins);
+	platform_set_drvdata(pdev, p);
 
-	device = vfio_alloc_device(vfio_pin, vdev, &faux->dev, &vfio_pin_ops);
-	if (IS_ERR(device)) {
-		ret = PTR_ERR(device);
-		goto out_faux;
-	}
-	INIT_LIST_HEAD(&device->pins);
-
-	ret = vfio_register_emulated_iommu_dev(&device->vdev);
+	ret = vfio_register_emulated_iommu_dev(&p->vdev);
 	if (ret)
-		goto out_device;
-	return 0;
-
-out_device:
-	vfio_put_device(&device->vdev);
-out_faux:
-	faux_device_destroy(faux);
+		vfio_put_device(&p->vdev);
 	return ret;
+}
+
+static void vfio_pin_remove(struct platform_device *pdev)
+{
+	struct vfio_pin *p = platform_get_drvdata(pdev);
+
+	vfio_unregister_group_dev(&p->vdev);
+	vfio_put_device(&p->vdev);
+}
+
+static struct platform_driver vfio_pin_driver = {
+	.driver.name = VFIO_PIN_DEVICE,
+	.remove = vfio_pin_remove,
+};
+
+/* A faux device would do, but 6.12 does not have them. */
+static int __init vfio_pin_init(void)
+{
+	pdev = platform_create_bundle(&vfio_pin_driver, vfio_pin_probe, NULL, 0, NULL, 0);
+	return PTR_ERR_OR_ZERO(pdev);
 }
 
 static void __exit vfio_pin_exit(void)
 {
-	vfio_unregister_group_dev(&device->vdev);
-	vfio_put_device(&device->vdev);
-	faux_device_destroy(faux);
+	platform_device_unregister(pdev);
+	platform_driver_unregister(&vfio_pin_driver);
 }
 
 module_init(vfio_pin_init);
