@@ -182,6 +182,8 @@ try() {
 }
 """
 
+SKIPPED = "skips-all"  # a program that does nothing
+
 # FIXTURE.VARIANT.TEST or, from KUnit, TEST
 POINT = re.compile(r"\s*(not )?ok \d+ (?:- )?(?:\S+\.)?(\S+)(.*)$")
 
@@ -200,6 +202,8 @@ def cases(name):
     with open(f"{OUT}/{name}", encoding="utf-8", errors="replace") as file:
         for line in file:
             ended |= line.startswith("ended with ")
+            if line.startswith("1..0 # SKIP"):
+                found[SKIPPED] = "not ok"  # as in tests/run.py
             if match := POINT.match(line):
                 negative, test, rest = match.groups()
                 outcomes = {found.get(test, "skip"), "not ok" if negative else "skip" if "# SKIP" in rest else "ok"}
@@ -219,7 +223,7 @@ def boot(what, script, append=""):
 def judge(mutant, complaint=""):
     """Whether what was tried with a mutant noticed it."""
     found, ended = cases(mutant.name)
-    failed = [test for test in mutant.tests.split() or found if found.get(test) == "not ok"]
+    failed = [test for test in (f"{mutant.tests} {SKIPPED}".split() if mutant.tests else found) if found.get(test) == "not ok"]
     missing = [test for test in mutant.tests.split() if found.get(test, "skip") == "skip"]
     if complaint:
         return Verdict(f"the kernel: {complaint}", True)
