@@ -10,6 +10,7 @@ notices what it is for.
 import collections
 import concurrent.futures
 import contextlib
+import difflib
 import hashlib
 import json
 import os
@@ -290,12 +291,16 @@ def maintainers():
         raise Failed("MAINTAINERS names nobody for:\n" + "\n".join(alone))
 
 
+def changed_lines(text):
+    return [line for line in text.splitlines() if re.match(r"[+-](?!(\+\+|--) )", line)]
+
+
 def told_to_users(patch):
     """What a patch does to include/uapi and Documentation, line by line."""
     with open(patch, encoding="utf-8") as file:
         parts = re.split(r"^diff --git a/(\S+) .*\n", file.read(), flags=re.MULTILINE)
     texts = [text for name, text in zip(parts[1::2], parts[2::2]) if name.startswith(("include/uapi/", "Documentation/"))]
-    return [line for text in texts for line in text.splitlines() if re.match(r"[+-](?!(\+\+|--) )", line)]
+    return [line for text in texts for line in changed_lines(text)]
 
 
 def same_interface():
@@ -303,6 +308,15 @@ def same_interface():
     for mainline, backport in zip(LINUX.patch_files(), LTS.patch_files()):
         if told_to_users(mainline) != told_to_users(backport):
             raise Failed(f"{backport} does not do to include/uapi and Documentation what {mainline} does")
+
+
+def same_header():
+    """QEMU's copy of the uapi header gets what an update from the kernel's would bring, to the letter."""
+    headers = ((LINUX, "include/uapi/linux/vfio.h"), (QEMU, "linux-headers/linux/vfio.h"))
+    lines = [changed_lines(tree.git(series.path, "diff", "base", "--", name)) for series, name in headers]
+    differences = list(difflib.unified_diff(*lines, *(f"{series.patches}: {name}" for series, name in headers), n=0, lineterm=""))
+    if differences or not lines[0]:
+        raise Failed("\n".join(differences) or "the series changes no uapi header")
 
 
 def kernel_doc(file):
@@ -507,6 +521,7 @@ def plan(quick):
         for patch in base.patch_files():
             checks.append((f"checkpatch {os.path.relpath(patch, 'patches')}", lambda base=base, patch=patch: checkpatch(base, patch)))
     checks.append(("the code of docs/vmm.md is that of docs/examples", documented_code))
+    checks.append(("QEMU has the kernel's header", same_header))
     for patch in QEMU.patch_files():
         checks.append((f"checkpatch qemu/{os.path.basename(patch)}", lambda patch=patch: checkpatch_qemu(patch)))
     for file in touched_by_series("A", QEMU):

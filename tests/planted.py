@@ -129,6 +129,12 @@ def interface(_):
     del check.LTS.patch_files
 
 
+@planted("QEMU has the kernel's header")
+def qemu_header(linux):
+    linux.edit(HEADER, "relaxable", "relaxed")
+    notices(check.same_header, "relaxed")
+
+
 @planted("checkpatch")
 def checkpatch(linux):
     patch = f"{check.OUT}/0001-planted.patch"
