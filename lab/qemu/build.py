@@ -1,7 +1,7 @@
 """Build QEMU for arm64 of the tree at /src into /out, the program into /out/bin.
 
-Called by lab/qemu/build in the tool root.  It has KVM, the boards that this leaves, and none of the features that need a
-library.  It is static, so that the virtual host needs nothing else to run it.
+Called by lab/qemu/build in the tool root.  It has KVM, TCG for the boards that KVM has none of, with RAM from address 0 for
+instance, and none of the features that need a library.  It is static, so that the virtual host needs nothing else to run it.
 """
 
 import functools
@@ -17,7 +17,7 @@ import tree  # noqa: E402
 PROGRAM = "qemu-system-aarch64"
 CONFIGURE = (
     "/src/configure --cross-prefix=aarch64-linux-gnu- --static --target-list=aarch64-softmmu --without-default-features "
-    "--enable-kvm --disable-tcg --enable-fdt=system --disable-install-blobs"
+    "--enable-kvm --enable-tcg --disable-debug-info --enable-fdt=system --disable-install-blobs"
 ).split() + ["--cc=ccache aarch64-linux-gnu-gcc"]
 ENVIRONMENT = {"PKG_CONFIG": "pkg-config", "PKG_CONFIG_LIBDIR": "/usr/lib/aarch64-linux-gnu/pkgconfig"}
 
