@@ -3,25 +3,28 @@
  * QEMU on the virtual host, with a guest that has the host's igbs: does the guest's driver work, and where does the host map the
  * doorbells?
  *
- *   host_test [OPTION of the test harness]... BDF BDF [BDF...]
+ *   host_test [OPTION of the test harness]... BDF BDF BDF [BDF...]
  *
  * The devices are bound to vfio-pci and behind different IOMMUs. The guest is guest.c on the host's own kernel, ./Image and
  * ./initrd. /usr/bin has Debian's QEMU, /opt/qemu that of patches/qemu.
  *
  *    unmodified QEMU					debian
+ *    a guest with RAM at 128 MiB			versatile.*
  *    patched QEMU that is not told where		default_window
  *    that is told, or chooses				window, window_size, automatic
  *    device reset, guest reboot			window
- *    a BAR over the window				bar
- *    several devices, behind several IOMMUs		shared, hotplug, hotplug_late, unplug
- *    two QEMUs, each with its window			second_container
+ *    a BAR over the window				bar, bar_cuts
+ *    several devices, behind several IOMMUs		shared, hotplug, hotplug_late, unplug, askers
+ *    two QEMUs, each with its window			two_qemus
  *    a guest with an IOMMU				virtio_iommu
- *    a device that the host has no IOMMU for		mediated
- *    on a kernel without the extension			no_extension
+ *    where auto and others are put			placed.*, relaxable
+ *    a device that the host has no IOMMU for		mediated.window
+ *    and another one in the same QEMU, in two containers	mediated.second_container
+ *    on a kernel without the extension, or iommufd's	no_extension, iommufd_container
  *    as many mappings as there can be			no_entry_left
  *    what cannot be is refused in one line		refused.*
  *
- * and a VMM whose guest has RAM from address 0, which QEMU's virt board cannot, docs/examples/vmm.c:
+ * and a VMM whose guest has RAM from address 0, which QEMU's virt board cannot, and makes use of a device, docs/examples/vmm.c:
  *
  *    in the way of the default window			vmm.default_window
  *    with the window elsewhere				vmm.window
@@ -30,6 +33,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -38,6 +42,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -66,6 +71,7 @@ static char **bdfs;
 
 #define IGB_MSIX_BAR	3
 #define MDEV		"c9abdcb8-4dbe-4d5c-a3a8-1f2b0a6e7d11"
+#define MDEV2		"c9abdcb8-4dbe-4d5c-a3a8-1f2b0a6e7d12"
 
 /* QEMU, and what it says. */
 struct vm {
@@ -93,16 +99,22 @@ fail(const char *fmt, ...)
 #define CHECK(what) \
 	do { if (!(what)) fail("%s:%d: %s: %s", __func__, __LINE__, #what, strerror(errno)); } while (0)
 
+static char *const virt[] = {
+	"-accel", "kvm", "-cpu", "host", "-M", "virt,gic-version=3", "-kernel", "Image", "-initrd", "initrd",
+	"-append", "console=ttyAMA0 quiet panic=-1", NULL
+};
+
+/* RAM from address 0, and a PCI host. KVM has no such processors, and there is nothing for it to boot. */
+static char *const versatilepb[] = { "-accel", "tcg", "-M", "versatilepb,audiodev=none", "-audiodev", "none,id=none", "-S", NULL };
+
 /* Start QEMU with further options, the words of a string. */
-static void __attribute__((format(printf, 3, 4)))
-start(struct vm *vm, const char *qemu, const char *fmt, ...)
+static void __attribute__((format(printf, 4, 5)))
+start_machine(struct vm *vm, const char *qemu, char *const *machine, const char *fmt, ...)
 {
 	static int number;
 	char *args[MAX_ARGS] = {
-		(char *)qemu, "-nodefaults", "-no-user-config", "-display", "none", "-accel", "kvm", "-cpu", "host",
-		"-M", "virt,gic-version=3", "-m", "256", "-kernel", "Image", "-initrd", "initrd",
-		"-append", "console=ttyAMA0 quiet panic=-1", "-chardev", "stdio,id=console", "-serial", "chardev:console",
-		"-qmp",
+		(char *)qemu, "-nodefaults", "-no-user-config", "-display", "none", "-m", "256",
+		"-chardev", "stdio,id=console", "-serial", "chardev:console", "-qmp",
 	};
 	int console[2], errors[2], n = 0;
 	char options[2048], chardev[64];
@@ -118,6 +130,8 @@ start(struct vm *vm, const char *qemu, const char *fmt, ...)
 	while (args[n])
 		n++;
 	args[n++] = chardev;
+	while (*machine)
+		args[n++] = *machine++;
 	for (char *word = strtok(options, " "); word && n < MAX_ARGS - 1; word = strtok(NULL, " "))
 		args[n++] = word;
 
@@ -140,6 +154,8 @@ start(struct vm *vm, const char *qemu, const char *fmt, ...)
 	vm->errors = errors[0];
 }
 
+#define start(vm, qemu, ...) start_machine(vm, qemu, virt, __VA_ARGS__)
+
 /* Wait for QEMU's end; its stderr is in vm->line. */
 static int finish(struct vm *vm)
 {
@@ -157,6 +173,14 @@ static int finish(struct vm *vm)
 	close(vm->errors);
 	unlink(vm->qmp);
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+static void __attribute__((noreturn))
+died(struct vm *vm)
+{
+	int status = finish(vm);
+
+	fail("QEMU ended with status %d and said: %s", status, vm->line);
 }
 
 /* The next line of the guest; the console has other lines, too. */
@@ -185,11 +209,8 @@ static const char *answer(struct vm *vm)
 			vm->filled = 0;
 		n = read(vm->console, vm->line + vm->filled, sizeof(vm->line) - vm->filled);
 		if (n <= 0) {
-			int status;
-
 			printf("# console: %.*s\n", (int)vm->filled, vm->line);
-			status = finish(vm);
-			fail("QEMU ended with status %d and said: %s", status, vm->line);
+			died(vm);
 		}
 		vm->filled += n;
 	}
@@ -210,14 +231,19 @@ static void ask(struct vm *vm, const char *word, const char *wanted)
 		expect(vm, wanted);
 }
 
+/* QEMU ends and is content: what it cannot unmap it says without the word "error". */
+static void ends(struct vm *vm)
+{
+	int status = finish(vm);
+
+	if (status || strstr(vm->line, "error") || strstr(vm->line, "vfio_container_dma_unmap("))
+		fail("QEMU ended with status %d and said: %s", status, vm->line);
+}
+
 static void stop(struct vm *vm)
 {
-	int status;
-
 	ask(vm, "off", NULL);
-	status = finish(vm);
-	if (status || strstr(vm->line, "error"))
-		fail("QEMU ended with status %d and said: %s", status, vm->line);
+	ends(vm);
 }
 
 /* What QEMU itself sees of the container: its own file, taken out of it. */
@@ -300,6 +326,15 @@ static void doorbell_is_in(struct vm *vm, const char *bdf, __u64 iova, __u64 siz
 	CHECK(!!(g.flags & VFIO_IOMMU_MSI_GEOMETRY_REGISTERED) == (iova != DEFAULT_IOVA));
 }
 
+static void registered_is(struct vm *vm, __u64 iova, __u64 size)
+{
+	struct vfio_iommu_type1_info_cap_msi_geometry g;
+
+	CHECK(geometry(vm, &g));
+	if (g.iova != iova || g.size != size || !(g.flags & VFIO_IOMMU_MSI_GEOMETRY_REGISTERED))
+		fail("the geometry has 0x%llx, size 0x%llx, flags 0x%x", g.iova, g.size, g.flags);
+}
+
 static bool window_is(struct vm *vm, __u64 iova)
 {
 	struct vfio_iommu_type1_info_cap_msi_geometry g;
@@ -335,15 +370,17 @@ static bool has_extension(void)
 	return has;
 }
 
-/* QEMU did not start, and said why in one line with all of these words. */
+/* QEMU did not start, and said why in one line. That begins with the whole option, the error itself with the property. */
 static void refused(struct vm *vm, int status, const char *property, const char *reason)
 {
-	char *end = strchr(vm->line, '\n');
+	char *end = strchr(vm->line, '\n'), error[128], *found;
 
+	snprintf(error, sizeof(error), ": %s: ", property);
+	found = strstr(vm->line, error);
 	if (status != 1)
 		fail("QEMU ended with status %d and said: %s", status, vm->line);
-	if (!end || end[1] || !strstr(vm->line, property) || !strstr(vm->line, reason))
-		fail("QEMU does not say in one line \"%s\" and \"%s\": %s", property, reason, vm->line);
+	if (!end || end[1] || !found || !strstr(found, reason))
+		fail("QEMU does not say in one line \"%s\" and \"%s\": %s", error, reason, vm->line);
 }
 
 static void refuses(struct vm *vm, const char *property, const char *reason)
@@ -376,14 +413,23 @@ static char *qmp(struct vm *vm, const char *command)
 	ssize_t n;
 
 	strcpy(address.sun_path, vm->qmp);
-	CHECK(!connect(fd, (void *)&address, sizeof(address)));
+	for (int ms = 0; connect(fd, (void *)&address, sizeof(address)); ms += 10) {
+		siginfo_t ended = {};
+
+		CHECK(!waitid(P_PID, vm->pid, &ended, WEXITED | WNOHANG | WNOWAIT));
+		if (ended.si_pid)
+			died(vm);
+		CHECK(ms < 60000);
+		usleep(10000);
+	}
 	dprintf(fd, "{\"execute\":\"qmp_capabilities\"}\n%s\n", command);
 	/* The greeting, and two answers; there may be events. */
 	for (int lines = 0; lines < 2;) {
 		char *line = reply + filled, *end;
 
 		n = read(fd, line, sizeof(reply) - 1 - filled);
-		CHECK(n > 0);
+		if (n <= 0)
+			died(vm);
 		filled += n;
 		reply[filled] = '\0';
 		lines = 0;
@@ -393,6 +439,76 @@ static char *qmp(struct vm *vm, const char *command)
 	}
 	close(fd);
 	return reply;
+}
+
+/* QEMU does what its monitor is told, or refuses to, in these words. */
+static void tell(struct vm *vm, const char *command, const char *refusal)
+{
+	char *reply = qmp(vm, command);
+
+	if (refusal ? !strstr(reply, refusal) : !!strstr(reply, "\"error\""))
+		fail("QEMU says: %s", reply);
+}
+
+#define PORT	"-device pcie-root-port,id=empty,chassis=1,power_controller_present=off"
+
+static char *device_add(const char *bdf, const char *property)
+{
+	static char command[512];
+
+	snprintf(command, sizeof(command),
+		 "{\"execute\":\"device_add\",\"arguments\":{\"driver\":\"vfio-pci\",\"bus\":\"empty\",\"id\":\"hot\",\"host\":\"%s\"%s}}",
+		 bdf, property);
+	return command;
+}
+
+static void plug(struct vm *vm, const char *bdf, const char *property, const char *refusal)
+{
+	tell(vm, device_add(bdf, property), refusal);
+}
+
+static void unplug(struct vm *vm)
+{
+	tell(vm, "{\"execute\":\"device_del\",\"arguments\":{\"id\":\"hot\"}}", NULL);
+}
+
+/* What was unplugged goes in QEMU's own time, and cannot come back before. */
+static void plug_again(struct vm *vm, const char *bdf, const char *property)
+{
+	char *reply;
+
+	for (int ms = 0; strstr(reply = qmp(vm, device_add(bdf, property)), "\"error\""); ms += 10) {
+		if (ms > 60000)
+			fail("QEMU says: %s", reply);
+		usleep(10000);
+	}
+}
+
+/* QEMU has made the machine, which -S keeps from running: there are things to see without a guest that boots. */
+static void made(struct vm *vm)
+{
+	tell(vm, "{\"execute\":\"query-status\"}", NULL);
+}
+
+static void quit(struct vm *vm)
+{
+	tell(vm, "{\"execute\":\"quit\"}", NULL);
+	ends(vm);
+}
+
+/* QEMU has said this. */
+static void said(struct vm *vm, const char *what)
+{
+	if (!strstr(vm->line, what))
+		fail("QEMU does not say \"%s\": %s", what, vm->line);
+}
+
+/* What is at one path is at another, too, for this test and its children. */
+static void bind_mount(const char *what, const char *where)
+{
+	CHECK(!unshare(CLONE_NEWNS));
+	CHECK(!mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL));
+	CHECK(!mount(what, where, NULL, MS_BIND, NULL));
 }
 
 /* The whole life of a guest with one igb; "test" does more than "msix" and takes longer, see guest.c. */
@@ -425,7 +541,7 @@ TEST_F_TIMEOUT(qemu, debian, TIMEOUT)
 
 TEST_F_TIMEOUT(qemu, default_window, TIMEOUT)
 {
-	life(PATCHED, "", DEFAULT_IOVA, DEFAULT_SIZE, "test");
+	life(PATCHED, "", DEFAULT_IOVA, DEFAULT_SIZE, "msix");
 }
 
 TEST_F_TIMEOUT(qemu, no_extension, REFUSED_TIMEOUT)
@@ -434,6 +550,17 @@ TEST_F_TIMEOUT(qemu, no_extension, REFUSED_TIMEOUT)
 
 	if (has_extension())
 		SKIP(return, "this kernel has VFIO_RESERVED_MSI_IOVA");
+	start(&vm, PATCHED, "-device vfio-pci,host=%s,x-msi-iova=auto", bdfs[0]);
+	refuses(&vm, "x-msi-iova=auto", "lacks VFIO_RESERVED_MSI_IOVA");
+}
+
+/* The same file, but not with the same behind it. */
+TEST_F_TIMEOUT(qemu, iommufd_container, REFUSED_TIMEOUT)
+{
+	struct vm vm;
+
+	NEEDS_EXTENSION();
+	bind_mount("/dev/iommu", "/dev/vfio/vfio");
 	start(&vm, PATCHED, "-device vfio-pci,host=%s,x-msi-iova=auto", bdfs[0]);
 	refuses(&vm, "x-msi-iova=auto", "lacks VFIO_RESERVED_MSI_IOVA");
 }
@@ -471,7 +598,30 @@ TEST_F_TIMEOUT(qemu, automatic, TIMEOUT)
 	life(PATCHED, ",x-msi-iova=auto", 0xfff00000, DEFAULT_SIZE, "msix");
 }
 
-/* QEMU cannot map a BAR over the window, exactly or in part. When it goes away again the window stays, used or not. */
+/* What the host reserves is not in the IOVA ranges, but for these: memory may be there. */
+TEST_F_TIMEOUT(qemu, relaxable, REFUSED_TIMEOUT)
+{
+	char regions[128];
+	struct vm vm;
+	FILE *file;
+
+	NEEDS_EXTENSION();
+	snprintf(regions, sizeof(regions), "/sys/bus/pci/devices/%s/iommu_group/reserved_regions", bdfs[0]);
+	file = fopen("/tmp/regions", "w");
+	CHECK(file);
+	fprintf(file, "0x0000000008000000 0x00000000080fffff msi\n0x00000000ffe80000 0x00000000ffffffff direct-relaxable\n");
+	fclose(file);
+	bind_mount("/tmp/regions", regions);
+	start(&vm, PATCHED, "-S -device vfio-pci,host=%s,x-msi-iova=auto", bdfs[0]);
+	made(&vm);
+	registered_is(&vm, 0xffd80000, DEFAULT_SIZE);
+	quit(&vm);
+}
+
+/*
+ * QEMU cannot map a BAR that is the window or lies in it. When it goes away again there is nothing to unmap, and the window stays,
+ * used or not.
+ */
 TEST_F_TIMEOUT(qemu, bar, TIMEOUT)
 {
 	struct vm vm;
@@ -486,36 +636,46 @@ TEST_F_TIMEOUT(qemu, bar, TIMEOUT)
 	ask(&vm, "msix", "1 tested");
 	doorbell_is_in(&vm, bdfs[0], 0x3e000000, 0x20000);
 	stop(&vm);
-	if (!strstr(vm.line, "overlap gpex_mmio_window") || !strstr(vm.line, "peer-to-peer") || strstr(vm.line, "unmap"))
-		fail("QEMU does not warn of the address or the BAR, or complains of more: %s", vm.line);
+	said(&vm, "overlap gpex_mmio_window");
+	said(&vm, "peer-to-peer");
 }
 
-/* The guest's IOMMU is bypassed at first. */
-TEST_F_TIMEOUT(qemu, virtio_iommu, TIMEOUT)
+/* Of a BAR that cuts the window there is something to unmap, on the left or on the right. */
+TEST_F_TIMEOUT(qemu, bar_cuts, TIMEOUT)
 {
 	struct vm vm;
 
 	NEEDS_EXTENSION();
-	start(&vm, PATCHED, "-device virtio-iommu-pci -device vfio-pci,host=%s,x-msi-iova=auto", bdfs[0]);
+	start(&vm, PATCHED, "-device vfio-pci,host=%s,x-msi-iova=0x3e018000,x-msi-iova-size=64k", bdfs[0]);
+	expect(&vm, "ready");
+	ask(&vm, "bar 0 0x3e000000", "moved");
+	ask(&vm, "bar 0 0x3e020000", "moved");
+	registered_is(&vm, 0x3e018000, 0x10000);
+	stop(&vm);
+	said(&vm, "peer-to-peer");
+}
+
+/* The guest's IOMMU is bypassed at first, for a device that is plugged in later as well. Each has its own container. */
+TEST_F_TIMEOUT(qemu, virtio_iommu, TIMEOUT)
+{
+	__u64 address;
+	struct vm vm;
+
+	NEEDS_EXTENSION();
+	start(&vm, PATCHED, PORT " -device virtio-iommu-pci -device vfio-pci,host=%s,x-msi-iova=auto", bdfs[0]);
 	expect(&vm, "ready");
 	ask(&vm, "resv 0x00000000fff00000", "reserved");
 	ask(&vm, "test", "1 tested");
 	doorbell_is_in(&vm, bdfs[0], 0xfff00000, DEFAULT_SIZE);
+	plug(&vm, bdfs[1], ",\"addr\":\"0.1\",\"x-msi-iova\":\"auto\"", NULL);
+	unplug(&vm);
+	plug_again(&vm, bdfs[1], ",\"x-msi-iova\":\"0xf0000000\"");
+	ask(&vm, "rescan", "rescanned");
+	ask(&vm, "msix", "2 tested");
+	address = msix_address(bdfs[1]);
+	if (address < WINDOW_IOVA || address >= WINDOW_IOVA + DEFAULT_SIZE)
+		fail("the MSIs of %s go to 0x%llx", bdfs[1], address);
 	stop(&vm);
-}
-
-/* Its container has no IOVA ranges: any will do. */
-TEST_F_TIMEOUT(qemu, mediated, TIMEOUT)
-{
-	struct vm vm;
-
-	NEEDS_EXTENSION();
-	write_file("/sys/class/mdev_bus/mtty/mdev_supported_types/mtty-1/create", MDEV);
-	start(&vm, PATCHED, "-device vfio-pci,sysfsdev=/sys/bus/mdev/devices/" MDEV ",x-msi-iova=auto");
-	expect(&vm, "ready");
-	expect_window(&vm, 0xfff00000);
-	stop(&vm);
-	write_file("/sys/bus/mdev/devices/" MDEV "/remove", "1");
 }
 
 /* The second is behind another IOMMU, and the order does not matter. */
@@ -530,32 +690,6 @@ TEST_F_TIMEOUT(qemu, shared, TIMEOUT)
 	doorbell_is_in(&vm, bdfs[0], WINDOW_IOVA, DEFAULT_SIZE);
 	doorbell_is_in(&vm, bdfs[1], WINDOW_IOVA, DEFAULT_SIZE);
 	stop(&vm);
-}
-
-#define PORT	"-device pcie-root-port,id=empty,chassis=1,power_controller_present=off"
-
-/* QEMU does what its monitor is told, or refuses to, in these words. */
-static void tell(struct vm *vm, const char *command, const char *refusal)
-{
-	char *reply = qmp(vm, command);
-
-	if (refusal ? !strstr(reply, refusal) : !!strstr(reply, "\"error\""))
-		fail("QEMU says: %s", reply);
-}
-
-static void plug(struct vm *vm, const char *bdf, const char *property, const char *refusal)
-{
-	char command[512];
-
-	snprintf(command, sizeof(command),
-		 "{\"execute\":\"device_add\",\"arguments\":{\"driver\":\"vfio-pci\",\"bus\":\"empty\",\"id\":\"hot\",\"host\":\"%s\"%s}}",
-		 bdf, property);
-	tell(vm, command, refusal);
-}
-
-static void unplug(struct vm *vm)
-{
-	tell(vm, "{\"execute\":\"device_del\",\"arguments\":{\"id\":\"hot\"}}", NULL);
 }
 
 TEST_F_TIMEOUT(qemu, hotplug, TIMEOUT)
@@ -590,6 +724,7 @@ TEST_F_TIMEOUT(qemu, hotplug_late, TIMEOUT)
 	expect(&vm, "ready");
 	ask(&vm, "msix", "1 tested");
 	plug(&vm, bdfs[1], ",\"x-msi-iova\":\"0xf0000000\"", "x-msi-iova=0xf0000000: too late");
+	plug(&vm, bdfs[1], ",\"x-msi-iova\":\"0x08000000\"", NULL);
 	ask(&vm, "msix", "1 tested");
 	doorbell_is_in(&vm, bdfs[0], DEFAULT_IOVA, DEFAULT_SIZE);
 	stop(&vm);
@@ -604,7 +739,7 @@ TEST_F_TIMEOUT(qemu, unplug, TIMEOUT)
 	struct vm vm;
 
 	NEEDS_EXTENSION();
-	start(&vm, PATCHED, PORT " -device vfio-pci,host=%s", bdfs[0]);
+	start(&vm, PATCHED, "-trace vfio_msi_window_keep " PORT " -device vfio-pci,host=%s", bdfs[0]);
 	expect(&vm, "ready");
 
 	plug(&vm, bdfs[0], ",\"x-msi-iova\":\"0xf0000000\"", "already attached");
@@ -626,6 +761,28 @@ TEST_F_TIMEOUT(qemu, unplug, TIMEOUT)
 	ask(&vm, "msix", "1 tested");
 	doorbell_is_in(&vm, bdfs[0], 0xe0000000, DEFAULT_SIZE);
 	stop(&vm);
+	said(&vm, "vfio_msi_window_keep");
+}
+
+/* Two that ask for the same share it, and it stays until the last of them goes. */
+TEST_F_TIMEOUT(qemu, askers, REFUSED_TIMEOUT)
+{
+	struct vm vm;
+
+	NEEDS_EXTENSION();
+	start(&vm, PATCHED, "-S -trace vfio_msi_window_* " PORT " -device vfio-pci,host=%s "
+	      "-device vfio-pci,host=%s,bus=empty,addr=0.1,id=hot,x-msi-iova=0xf0000000 "
+	      "-device vfio-pci,host=%s,bus=empty,addr=0.2,id=other,x-msi-iova=auto,x-msi-iova-size=1M", bdfs[0], bdfs[1], bdfs[2]);
+	made(&vm);
+	unplug(&vm);
+	plug_again(&vm, bdfs[1], ",\"addr\":\"0.1\"");
+	registered_is(&vm, WINDOW_IOVA, DEFAULT_SIZE);
+	tell(&vm, "{\"execute\":\"device_del\",\"arguments\":{\"id\":\"other\"}}", NULL);
+	wait_for_window(&vm, DEFAULT_IOVA);
+	quit(&vm);
+	said(&vm, "vfio_msi_window_register");
+	said(&vm, "vfio_msi_window_share");
+	said(&vm, "vfio_msi_window_release");
 }
 
 /* It is of containers that are opened from now on. */
@@ -644,7 +801,7 @@ TEST_F_TIMEOUT(qemu, no_entry_left, REFUSED_TIMEOUT)
 	refused(&vm, status, "x-msi-iova=auto", "dma_entry_limit");
 }
 
-TEST_F_TIMEOUT(qemu, second_container, TIMEOUT)
+TEST_F_TIMEOUT(qemu, two_qemus, TIMEOUT)
 {
 	struct vm one, two;
 
@@ -659,6 +816,67 @@ TEST_F_TIMEOUT(qemu, second_container, TIMEOUT)
 	doorbell_is_in(&two, bdfs[1], 0xe0000000, DEFAULT_SIZE);
 	stop(&one);
 	stop(&two);
+}
+
+/* Devices that the host has no IOMMU for */
+
+FIXTURE(mediated) {
+};
+
+static const char *const mdevs[] = { MDEV, MDEV2 };
+
+FIXTURE_SETUP(mediated)
+{
+	for (int i = 0; i < 2; i++)
+		write_file("/sys/class/mdev_bus/mtty/mdev_supported_types/mtty-1/create", mdevs[i]);
+}
+
+/* A test that fails just ends. */
+FIXTURE_TEARDOWN_PARENT(mediated)
+{
+	char path[128];
+
+	for (int i = 0; i < 2; i++) {
+		snprintf(path, sizeof(path), "/sys/bus/mdev/devices/%s/remove", mdevs[i]);
+		write_file(path, "1");
+	}
+}
+
+#define MEDIATED(uuid)	"-device vfio-pci,sysfsdev=/sys/bus/mdev/devices/" uuid
+
+/* Its container has no IOVA ranges: any will do. */
+TEST_F_TIMEOUT(mediated, window, TIMEOUT)
+{
+	struct vm vm;
+
+	NEEDS_EXTENSION();
+	start(&vm, PATCHED, MEDIATED(MDEV) ",x-msi-iova=auto");
+	expect(&vm, "ready");
+	registered_is(&vm, 0xfff00000, DEFAULT_SIZE);
+	stop(&vm);
+	/* As high as can be, but not to the very end, since that is no address. */
+	start(&vm, PATCHED, "-S " MEDIATED(MDEV) ",x-msi-iova=auto,x-msi-iova-size=4G");
+	made(&vm);
+	registered_is(&vm, -(1ULL << 32) - getpagesize(), 1ULL << 32);
+	quit(&vm);
+}
+
+/*
+ * The igb's IOMMU does not reach as far as the first device's window, so that it gets a container of its own. The kernel lets the
+ * third one into that, too, but what it asks for is in the other.
+ */
+TEST_F_TIMEOUT(mediated, second_container, REFUSED_TIMEOUT)
+{
+	struct vm vm;
+
+	NEEDS_EXTENSION();
+	start(&vm, PATCHED, "-S -trace vfio_msi_window_* " MEDIATED(MDEV) ",x-msi-iova=64P -device vfio-pci,host=%s,x-msi-iova=auto "
+	      MEDIATED(MDEV2) ",x-msi-iova=64P", bdfs[0]);
+	made(&vm);
+	quit(&vm);
+	said(&vm, "vfio_msi_window_register " MDEV);
+	said(&vm, "iova=0xfff00000");
+	said(&vm, "vfio_msi_window_share " MDEV2);
 }
 
 /* What cannot be */
@@ -678,18 +896,25 @@ FIXTURE_VARIANT(refused) {
 #define VIOMMU		"-device virtio-iommu-pci"
 #define ROOM		"-m 256,slots=1,maxmem=1G"
 
-REFUSED(no_address, "", NULL, "x-msi-iova=here", "x-msi-iova=here", "neither an address nor auto");
-REFUSED(negative, "", NULL, "x-msi-iova=-0x1000", "x-msi-iova=-0x1000", "neither an address nor auto");
-REFUSED(octal, "", NULL, "x-msi-iova=01000000", "x-msi-iova=01000000", "not a multiple of 0x1000");
-REFUSED(unaligned, "", NULL, "x-msi-iova=0xf0000800", "x-msi-iova=0xf0000800", "not a multiple of 0x1000");
+REFUSED(no_address, "", NULL, "x-msi-iova=here", "x-msi-iova=here", "not an address, nor auto");
+REFUSED(empty_address, "", NULL, "x-msi-iova=", "x-msi-iova=", "not an address, nor auto");
+REFUSED(negative, "", NULL, "x-msi-iova=-0x1000", "x-msi-iova=-0x1000", "not an address, nor auto");
+REFUSED(address_of_65_bits, "", NULL, "x-msi-iova=0x10000000000000000", "x-msi-iova=0x10000000000000000", "out of range");
+REFUSED(octal, "", NULL, "x-msi-iova=01000000", "x-msi-iova=01000000", "not a multiple of 0x");
+REFUSED(unaligned, "", NULL, "x-msi-iova=0xf0000800", "x-msi-iova=0xf0000800", "not a multiple of 0x");
 REFUSED(wraps, "", NULL, "x-msi-iova=0xfffffffffffff000", "x-msi-iova=0xfffffffffffff000", "beyond the end");
 REFUSED(beyond_aperture, "", NULL, "x-msi-iova=64P", "x-msi-iova=64P", "outside of what the host's IOMMUs map");
 REFUSED(over_ram, "", NULL, "x-msi-iova=0x40000000", "x-msi-iova=0x40000000", "overlap mach-virt.ram, 0x40000000 to 0x4fffffff");
 REFUSED(over_end_of_ram, "", NULL, "x-msi-iova=0x4ff00000,x-msi-iova-size=2M", "x-msi-iova=0x4ff00000", "mach-virt.ram");
 REFUSED(over_room, ROOM, NULL, "x-msi-iova=0x80000000", "x-msi-iova=0x80000000", "overlap room for more memory");
-REFUSED(size_zero, "", NULL, "x-msi-iova=0xf0000000,x-msi-iova-size=0", "x-msi-iova-size=0x0", "not a positive multiple of 0x1000");
-REFUSED(size_unaligned, "", NULL, "x-msi-iova=0xf0000000,x-msi-iova-size=6k", "x-msi-iova-size=0x1800", "multiple of 0x1000");
-REFUSED(size_alone, "", NULL, "x-msi-iova-size=1M", "x-msi-iova-size=0x100000", "without x-msi-iova");
+REFUSED(size_zero, "", NULL, "x-msi-iova=0xf0000000,x-msi-iova-size=0", "x-msi-iova-size=0", "not a positive multiple of 0x");
+REFUSED(size_unaligned, "", NULL, "x-msi-iova=0xf0000000,x-msi-iova-size=6k", "x-msi-iova-size=6k", "multiple of 0x");
+REFUSED(size_alone, "", NULL, "x-msi-iova-size=1M", "x-msi-iova-size=1M", "without x-msi-iova");
+REFUSED(size_all_alone, "", NULL, "x-msi-iova-size=0xffffffffffffffff", "x-msi-iova-size=0xffffffffffffffff",
+	"without x-msi-iova");
+REFUSED(size_all, "", NULL, "x-msi-iova=auto,x-msi-iova-size=0xffffffffffffffff", "x-msi-iova-size=0xffffffffffffffff",
+	"not a positive multiple of 0x");
+REFUSED(size_no_size, "", NULL, "x-msi-iova=auto,x-msi-iova-size=big", "x-msi-iova-size=big", "not a size");
 REFUSED(size_too_large, "", NULL, "x-msi-iova=auto,x-msi-iova-size=8E", "x-msi-iova=auto", "no 0x8000000000000000 bytes are free");
 REFUSED(iommufd, "-object iommufd,id=fd", NULL, "x-msi-iova=auto,iommufd=fd", "x-msi-iova=auto", "iommufd cannot");
 /* The guest's IOMMU may show the devices all memory that there is, whether it does so now or not. */
@@ -699,9 +924,9 @@ REFUSED(viommu_auto, VIOMMU ",boot-bypass=off", NULL, "x-msi-iova=auto", "x-msi-
 /* A container has one window. */
 REFUSED(second_window, "", "x-msi-iova=0xf0000000", "x-msi-iova=0xe0000000", "x-msi-iova=0xe0000000",
 	"the container has its MSI doorbells at 0xf0000000, size 0x100000");
-REFUSED(second_size, "", "x-msi-iova=0xf0000000", "x-msi-iova=0xf0000000,x-msi-iova-size=64k", "x-msi-iova-size=0x10000:",
+REFUSED(second_size, "", "x-msi-iova=0xf0000000", "x-msi-iova=0xf0000000,x-msi-iova-size=64k", "x-msi-iova-size=64k",
 	"the container has its MSI doorbells at 0xf0000000, size 0x100000");
-REFUSED(automatic_size, "", "x-msi-iova=auto,x-msi-iova-size=64k", "x-msi-iova=auto,x-msi-iova-size=1M", "x-msi-iova-size=0x100000:",
+REFUSED(automatic_size, "", "x-msi-iova=auto,x-msi-iova-size=64k", "x-msi-iova=auto,x-msi-iova-size=1M", "x-msi-iova-size=1M",
 	"size 0x10000");
 
 FIXTURE_SETUP(refused)
@@ -724,7 +949,78 @@ TEST_F_TIMEOUT(refused, refused, REFUSED_TIMEOUT)
 	refuses(&vm, variant->says, variant->reason);
 }
 
-/* A guest with RAM at 128 MiB */
+/* What can be, and is seen without a guest */
+
+FIXTURE(placed) {
+};
+
+FIXTURE_VARIANT(placed) {
+	const char *options, *properties;
+	__u64 iova, size;
+	const char *says;
+};
+
+FIXTURE_SETUP(placed)
+{
+}
+
+FIXTURE_TEARDOWN(placed)
+{
+}
+
+#define PLACED(name, ...) FIXTURE_VARIANT_ADD(placed, name) { __VA_ARGS__ }
+
+PLACED(in_default, "", "x-msi-iova=0x08000000", DEFAULT_IOVA, DEFAULT_SIZE, "overlap gicv3_");
+PLACED(below_room, "-m 256,slots=1,maxmem=4G", "x-msi-iova=auto", 0x7ff00000, DEFAULT_SIZE, "");
+/* The end of what the IOMMU maps. */
+PLACED(above_4g, "", "x-msi-iova=auto,x-msi-iova-size=4G", 0xffff00000000, 1ULL << 32, "");
+
+TEST_F_TIMEOUT(placed, placed, REFUSED_TIMEOUT)
+{
+	struct vm vm;
+
+	NEEDS_EXTENSION();
+	start(&vm, PATCHED, "-S %s -device vfio-pci,host=%s,%s", variant->options, bdfs[0], variant->properties);
+	made(&vm);
+	registered_is(&vm, variant->iova, variant->size);
+	quit(&vm);
+	said(&vm, variant->says);
+}
+
+/* A guest with RAM at 128 MiB: QEMU maps all of it, or cannot. */
+
+FIXTURE(versatile) {
+};
+
+FIXTURE_SETUP(versatile)
+{
+}
+
+FIXTURE_TEARDOWN(versatile)
+{
+}
+
+TEST_F_TIMEOUT(versatile, default_window, REFUSED_TIMEOUT)
+{
+	struct vm vm;
+
+	start_machine(&vm, PATCHED, versatilepb, "-device vfio-pci,host=%s", bdfs[0]);
+	ASSERT_EQ(1, finish(&vm));
+	said(&vm, "memory listener initialization failed: Region versatile.ram: vfio_container_dma_map(");
+}
+
+TEST_F_TIMEOUT(versatile, window, REFUSED_TIMEOUT)
+{
+	struct vm vm;
+
+	NEEDS_EXTENSION();
+	start_machine(&vm, PATCHED, versatilepb, "-device vfio-pci,host=%s,x-msi-iova=auto", bdfs[0]);
+	made(&vm);
+	registered_is(&vm, 0xfff00000, DEFAULT_SIZE);
+	quit(&vm);
+}
+
+/* The same with a VMM that makes use of the device. */
 
 FIXTURE(vmm) {
 	char said[1024];	/* on stdout and stderr */
@@ -800,8 +1096,8 @@ int main(int argc, char *argv[])
 
 	while (nr_bdfs < argc - 1 && strchr(argv[argc - 1 - nr_bdfs], ':'))
 		nr_bdfs++;
-	if (nr_bdfs < 2) {
-		fprintf(stderr, "usage: host_test [OPTION of the test harness]... BDF BDF [BDF...]\n");
+	if (nr_bdfs < 3) {
+		fprintf(stderr, "usage: host_test [OPTION of the test harness]... BDF BDF BDF [BDF...]\n");
 		return KSFT_FAIL;
 	}
 	bdfs = argv + argc - nr_bdfs;
