@@ -91,7 +91,7 @@ shell: setup ## an interactive shell on the virtual host; KERNEL= as above
 	@lab/run --kernel $(KERNEL) --shell
 
 clean: ## remove outputs; the tool root and the trees stay
-	@find build -mindepth 1 -maxdepth 1 ! -name root ! -name tree ! -name "*.lock" -exec rm -rf {} +
+	@[ ! -d build ] || find build -mindepth 1 -maxdepth 1 ! -name root ! -name tree ! -name "*.lock" -exec rm -rf {} +
 
 distclean: ## remove all of build/
 	@lab/root/setup remove

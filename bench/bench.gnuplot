@@ -1,7 +1,7 @@
-# docs/bench.svg of what bench.py wrote: the first column names the places on the x axis, the first line the curves.
+# The figure of what bench.py wrote, which puts it into docs/: the first column names the places on the x axis, the first line the curves.
 
 set terminal svg size 900,380 font "sans-serif,12" background "white"
-set output "docs/bench.svg"
+set output "build/bench/bench.svg"
 
 set ylabel "instructions"
 set format y "%'.0f"

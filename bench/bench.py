@@ -1,20 +1,18 @@
 """Instructions per operation of VFIO type1 on the stock kernel and on ours: measures, compares, prints, draws, and fails above the bars.
 
 Called by bench/run in the tool root, with everything built. bench.c says what is measured and how; each run of it goes to
-build/bench/KERNEL.json, the table also to build/bench/table.txt. With docs/ as it should be after that, the figures are drawn
-into docs/bench.svg: two runs give the same files.
+build/bench/KERNEL.json, the table also to build/bench/table.txt, and it is drawn into docs/bench.svg: two runs give the same files.
 """
 
 import json
 import os
-import re
 import subprocess
 import sys
 from dataclasses import dataclass
 
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(TOP, "lab", "tree"))
-import tree  # noqa: E402
+import tree
 
 OUT = "build/bench"
 SOURCES = {"stock": "build/tree/linux.base", "patched": "build/tree/linux"}
@@ -70,7 +68,7 @@ def measure(kernel):
 def sizes(kernel):
     said = call(
         "lab/in-root", "--bind", SOURCES[kernel], "/src", "--bind", f"build/kernel/{kernel}", "/out", "python3", "bench/sizes.py"
-    )  # fmt: skip
+    )
     return {name: int(size) for name, size in map(str.split, said.splitlines())}
 
 
@@ -175,8 +173,8 @@ def draw(stock, patched):
         for where in wheres:
             text += " ".join(str(word) for word in (f'"{where[label]:,}"', *(cost(*where) for cost in curves.values()))) + "\n"
         tree.write(f"{OUT}/{name}.dat", text)
-    os.makedirs("docs", exist_ok=True)
     subprocess.run(["gnuplot", "bench/bench.gnuplot"], check=True)
+    os.replace(f"{OUT}/bench.svg", "docs/bench.svg")
 
 
 def main():
@@ -205,5 +203,5 @@ def main():
 if __name__ == "__main__":
     try:
         main()
-    except (BenchError, tree.TreeError) as error:
+    except (BenchError, tree.TreeError, subprocess.CalledProcessError) as error:
         sys.exit(f"bench: {error}")

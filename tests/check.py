@@ -12,6 +12,7 @@ import concurrent.futures
 import contextlib
 import difflib
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -22,10 +23,10 @@ import time
 
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(TOP, "lab", "tree"))
-import tree  # noqa: E402
+import tree
 
 sys.path.insert(0, os.path.join(TOP, "lab", "kernel"))
-from build import COMPILERS, options  # noqa: E402
+from build import COMPILERS, options
 
 OUT = "build/check"
 LINUX, QEMU = tree.Tree("linux"), tree.Tree("qemu")
@@ -64,7 +65,7 @@ def make(source, where, *args, arch="arm64"):
     status, output = call(
         "lab/in-root", "--bind", source, "/src", "--bind", where, "/out", "make", "-s", f"-j{JOBS}", "-C", "/src", "O=/out", *COMPILERS[arch],
         "HOSTCC=ccache gcc", "LOCALVERSION=", *args,
-    )  # fmt: skip
+    )
     if status:
         raise Failed(output[-2000:])
     return output
@@ -158,7 +159,7 @@ def checkpatch(base, patch):
     status, output = call(
         "perl", "scripts/checkpatch.pl", "--strict", "--codespell", "--codespellfile=/usr/lib/python3/dist-packages/codespell_lib/data/dictionary.txt",
         "--no-signoff", f"--ignore={','.join(not_asked(patch))}", "--no-summary", "--terse", "--show-types", os.path.abspath(patch), cwd=base.path,
-    )  # fmt: skip
+    )
     if status:
         raise Failed(output)
 
@@ -234,7 +235,7 @@ def header(language, *compiler):
     status, output = call(
         *compiler, "-Wall", "-Wextra", "-Werror", "-fsyntax-only", "-isystem", "/usr/include", "-I", f"{where}/usr/include", "-x", language, "-",
         data=HEADER,
-    )  # fmt: skip
+    )
     if status:
         raise Failed(output)
 
@@ -260,7 +261,7 @@ def documentation(file):
         status, output = call(
             "env", f"srctree={os.path.abspath(source)}", "sphinx-build", "-q", "-b", "html", "-c", f"{source}/Documentation", "-d", f"{where}/trees",
             "-D", f"kerneldoc_srctree={os.path.abspath(source)}", f"{where}/Documentation", f"{where}/html",
-        )  # fmt: skip
+        )
         if status:
             raise Failed(output)
         said.append(output.replace(os.path.abspath(f"{where}/Documentation"), os.path.dirname(file)))
@@ -305,8 +306,8 @@ def told_to_users(patch):
 
 def same_interface():
     """The backport is the same to user space, to the letter, patch by patch."""
-    for mainline, backport in zip(LINUX.patch_files(), LTS.patch_files()):
-        if told_to_users(mainline) != told_to_users(backport):
+    for mainline, backport in itertools.zip_longest(LINUX.patch_files(), LTS.patch_files()):
+        if (told_to_users(mainline) if mainline else []) != (told_to_users(backport) if backport else []):
             raise Failed(f"{backport} does not do to include/uapi and Documentation what {mainline} does")
 
 
@@ -341,12 +342,12 @@ def size_of_vfio_dma():
 
 
 def no_kernel_source():
-    """Only diffs may hold kernel code: nothing in the repository is a file, or the better part of one, of the kernel."""
-    for name in tracked():
-        if os.path.getsize(name) and os.path.exists(f"{LINUX.pristine}/{name}"):
-            with open(name, "rb") as ours, open(f"{LINUX.pristine}/{name}", "rb") as theirs:
-                if ours.read() == theirs.read():
-                    raise Failed(f"{name} is the kernel's")
+    """Only diffs may hold kernel code: no file in the repository is one of the kernel, under whatever name."""
+    kernels = {line.split()[2] for line in tree.git(LINUX.path, "ls-tree", "-r", "base").splitlines()}
+    names = [name for name in tracked() if os.path.getsize(name)]
+    for name, blob in zip(names, tree.git(".", "hash-object", "--", *names).split()):
+        if blob in kernels:
+            raise Failed(f"{name} is the kernel's")
 
 
 def tracked():
@@ -362,7 +363,8 @@ def interpreted_by(*words):
 
 
 def shellcheck():
-    status, output = call("shellcheck", "-x", *interpreted_by("/bin/bash", "/bin/sh"))
+    sourced = [name for name in tracked() if name.endswith(".sh")]
+    status, output = call("shellcheck", "-x", *interpreted_by("/bin/bash", "/bin/sh"), *sourced)
     if status:
         raise Failed(output)
 
@@ -388,11 +390,12 @@ def promises_have_tests():
     """The tests that README names for each promise exist, and so do the patches."""
     with open("README.md", encoding="utf-8") as file:
         table = file.read().split("## What is promised", 1)[1].split("\n## ", 1)[0]
-    existing = set()
+    existing = {}  # what README calls a program -> its tests
     for name in [f"{LINUX.path}/{name}" for name in touched_by_series()] + tracked():
-        if re.search(r"_test\.c$|kunit\.c$", name):
+        if name.endswith(("_test.c", "kunit.c")):
+            program = os.path.basename(name).removeprefix("vfio_reserved_msi_").removesuffix("_test.c")
             with open(name, encoding="utf-8") as file:
-                existing |= set(re.findall(r"(?:TEST_F(?:_TIMEOUT)?\(\w+, |KUNIT_CASE\()(\w+)", file.read()))
+                existing["KUnit" if name.endswith("kunit.c") else program] = re.findall(r"(?:TEST_F(?:_TIMEOUT)?\(\w+, |KUNIT_CASE\()(\w+)", file.read())
     rows = [line.split("|")[1:-1] for line in table.splitlines() if line.startswith("| ") and not line.startswith("| ---")][1:]
     number = len(LINUX.patch_files())
     wrong = []
@@ -402,9 +405,11 @@ def promises_have_tests():
         for patch in re.findall(r"\d+", patches):
             if not 1 <= int(patch) <= number:
                 wrong.append(f"no patch {patch}: {promise.strip()}")
-        for name in re.findall(r"`([a-z]\w*\*?)`", tests):
-            if not any(re.fullmatch(name.replace("*", ".*"), test) for test in existing):
-                wrong.append(f"no test has the name {name}: {promise.strip()}")
+        program = "iova"
+        for named, name in re.findall(r"(\*\w+\*|KUnit)|`([a-z]\w*\*?)`", tests):
+            program = named.strip("*") or program
+            if name and not any(re.fullmatch(name.replace("*", ".*"), test) for test in existing.get(program, ())):
+                wrong.append(f"{program} has no test {name}: {promise.strip()}")
     if wrong or not rows:
         raise Failed("\n".join(wrong) or "README has no table of promises")
 

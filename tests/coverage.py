@@ -20,7 +20,7 @@ import reasons
 
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(TOP, "lab", "tree"))
-import tree  # noqa: E402
+import tree
 
 LINUX = tree.Tree("linux")
 OUT = "build/coverage"

@@ -164,7 +164,7 @@ EMULATED = {
 MUTANTS += tuple(
     dataclasses.replace(mutant, program=UNTRANSLATED, tests=EMULATED[mutant.number], options=V2_ONLY)
     for mutant in MUTANTS if mutant.number in EMULATED
-)  # fmt: skip
+)
 
 
 # In the guest: NUMBER and the name of a result, then a command. The console knows what was tried when it complains.
@@ -254,7 +254,7 @@ def without_a_mistake(mutants):
     for mutant in mutants:
         wanted.setdefault((mutant.program, mutant.options), set()).update(mutant.tests.split() or [""])
     return [Mutant(0, "nothing", program, "" if "" in tests else " ".join(sorted(tests)), options=options)
-            for (program, options), tests in wanted.items()]  # fmt: skip
+            for (program, options), tests in wanted.items()]
 
 
 def try_together(number, none, mutants):

@@ -12,9 +12,9 @@ import sys
 
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(TOP, "tests"))
-import check  # noqa: E402
-import tap  # noqa: E402
-from check import tree  # noqa: E402
+import check
+import tap
+from check import tree
 
 TYPE1 = "drivers/vfio/vfio_iommu_type1.c"
 HEADER = "include/uapi/linux/vfio.h"
@@ -101,8 +101,8 @@ def spelling(_):
 @planted("no kernel source committed")
 def kernel_source(linux):
     with files():
-        shutil.copy(f"{linux.pristine}/COPYING", ".")
-        notices(check.no_kernel_source, "COPYING")
+        shutil.copy(f"{linux.pristine}/COPYING", "ours")
+        notices(check.no_kernel_source, "ours")
 
 
 @planted("promises have tests")
@@ -141,6 +141,23 @@ def checkpatch(linux):
     with open(linux.patch_files()[0], encoding="utf-8") as file:
         tree.write(patch, re.sub(r"^\+(?!\+\+)(.*)$", r"+\1   ", file.read(), count=1, flags=re.MULTILINE))
     notices(lambda: check.checkpatch(linux, patch), "TRAILING_WHITESPACE")
+
+
+@planted("checkpatch, QEMU")
+def checkpatch_qemu(_):
+    patch = f"{check.OUT}/0001-planted.patch"
+    with open(check.QEMU.patch_files()[1], encoding="utf-8") as file:
+        tree.write(patch, re.sub(r"^\+(?!\+\+)(.*)$", r"+\1   ", file.read(), count=1, flags=re.MULTILINE))
+    notices(lambda: check.checkpatch_qemu(patch), "trailing whitespace")
+
+
+@planted("the code of docs/vmm.md is that of docs/examples")
+def documented_code(_):
+    with files():
+        os.makedirs("docs/examples")
+        tree.write("docs/examples/vmm.c", "int main(void);\n")
+        tree.write("docs/vmm.md", "```c\nint main(void);\n```\n\n```c\nint planted;\n```\n")
+        notices(check.documented_code, "int planted;")
 
 
 @planted("kernel-doc")

@@ -23,7 +23,7 @@ import machines
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(TOP, "lab", "kernel"))
-from kernels import DEFAULTS, KERNELS  # noqa: E402
+from kernels import DEFAULTS, KERNELS
 
 BUILD = os.path.join(TOP, "build")
 
@@ -269,6 +269,8 @@ def main():
         status, lines = host.verdict()
     except (LabError, OSError, subprocess.CalledProcessError) as error:
         status, lines = EXIT_LAB, [str(error)]
+    except KeyboardInterrupt:
+        status, lines = 130, ["interrupted"]
     for number, line in enumerate(lines):
         print(f"lab/run: {line}" if not number else f"    {line}", file=sys.stderr)
     return status

@@ -17,8 +17,8 @@ import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "tree"))
-import tree  # noqa: E402
-from kernels import KERNELS, SOURCES  # noqa: E402
+import tree
+from kernels import KERNELS, SOURCES
 
 STAMP = "/out/lab-stamp"
 
@@ -131,7 +131,7 @@ def selftests(name):
                 f"selftests {name}", f"selftests-{name}",
                 *make(made.arch, "-C", "/src/tools/testing/selftests/vfio", "OUTPUT=/out", "KHDR_INCLUDES=-isystem /out/usr/include",
                       "EXTRA_CFLAGS=-O2 -static"),
-            )  # fmt: skip
+            )
 
 
 if __name__ == "__main__":

@@ -92,7 +92,7 @@ KERNELS = {
         "patched, with KCSAN of what the series changes", "patched", ("base", "kcsan"),
         options=("KCSAN_SANITIZE=n", *(f"KCSAN_SANITIZE_{name}.o=y" for name in SHARING)),
     ),
-}  # fmt: skip
+}
 DEFAULTS = {"arm64": "patched", "x86": "x86-patched"}
 
 if __name__ == "__main__":

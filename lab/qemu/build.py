@@ -11,8 +11,8 @@ import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.join(HERE, "..", "kernel"), os.path.join(HERE, "..", "tree")]
-import build  # noqa: E402
-import tree  # noqa: E402
+import build
+import tree
 
 PROGRAM = "qemu-system-aarch64"
 CONFIGURE = (

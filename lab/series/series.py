@@ -22,7 +22,7 @@ import sys
 import tempfile
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tree"))
-import tree  # noqa: E402
+import tree
 
 OUT = "build/series"
 
@@ -73,7 +73,7 @@ def description(source, version, changed):
         f"Changes in v{version}\n{'=' * len(f'Changes in v{version}')}",
         changed,
         f"Base: v{upstream}, from Debian's package {package} {package_version}.",
-    ))  # fmt: skip
+    ))
 
 
 class Repository:
@@ -106,7 +106,7 @@ class Repository:
             parent = self.git(
                 "commit-tree", f"{commit}^{{tree}}", "-p", parent, "-F", "-", data=message,
                 GIT_AUTHOR_NAME=name, GIT_AUTHOR_EMAIL=address, GIT_AUTHOR_DATE=date, **self.committer,
-            ).strip()  # fmt: skip
+            ).strip()
         return parent
 
     def mails(self, base, head, version, description_file):
@@ -119,7 +119,7 @@ class Repository:
             "format-patch", "-q", *tree.FORMAT, f"--subject-prefix=PATCH v{version}", "--numbered", "--thread=shallow", "--cover-letter",
             f"--from={name} <{address}>", "--cover-from-description=subject", f"--description-file={description_file}",
             "-o", where, f"{base}..HEAD", **self.committer,
-        )  # fmt: skip
+        )
         found = {}
         for file in sorted(os.listdir(where)):
             with open(f"{where}/{file}", encoding="utf-8") as stream:
@@ -132,7 +132,7 @@ def maintainers(source, text):
     script = subprocess.run(
         ["perl", "scripts/get_maintainer.pl", "--nogit", "--nogit-fallback"],
         cwd=source.path, input=text, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    )
     if script.returncode:
         raise tree.TreeError(f"scripts/get_maintainer.pl failed in {source.path}:\n{script.stdout}{script.stderr}")
     # Who is paid for it is called a supporter, in some trees.

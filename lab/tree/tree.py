@@ -3,7 +3,6 @@
     tree.py make BASE     build/tree/BASE, a git repository: tag `base`, and a commit for each patch of patches/BASE
     tree.py pristine BASE build/tree/BASE.base, the base's files alone
     tree.py export BASE   patches/BASE from the commits of build/tree/BASE
-    tree.py state BASE    what a build of build/tree/BASE depends on, as one word
 
 Runs in the tool root.  Work in a tree is never thrown away: make changes a tree only when all that is in it came from
 patches/BASE.  What was taken from there is noted in build/tree/BASE/.git/lab.json.
@@ -47,7 +46,7 @@ def git(tree, *args, check=True, data=None, **environment):
     result = subprocess.run(
         ["git", "-c", "core.hooksPath=/dev/null", "-c", "i18n.commitEncoding=UTF-8", "-c", "i18n.logOutputEncoding=UTF-8", "-c", "commit.gpgSign=false", "-c", "gc.auto=0", "-C", tree, *args],
         env=dict(os.environ, **environment), input=data, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    )
     if check and result.returncode:
         raise TreeError(f"git {args[0]} failed in {tree}:\n{result.stdout}{result.stderr}")
     return result if not check else result.stdout
@@ -75,7 +74,7 @@ class Tree:
         status = subprocess.run(
             ["dpkg-query", "-W", "-f", "${db:Status-Status} ${Package} ${Version}\n", pattern],
             capture_output=True, text=True, check=False,
-        )  # fmt: skip
+        )
         for line in status.stdout.splitlines():
             state, package, version = line.split()
             if state == "installed":
@@ -145,7 +144,7 @@ class Tree:
             git(
                 partial, "commit", "-q", "-m", f"{version}\n\nThe files of Debian's package, unchanged.",
                 GIT_AUTHOR_DATE=EPOCH, GIT_COMMITTER_DATE=EPOCH,
-            )  # fmt: skip
+            )
             git(partial, "tag", "base")
             git(partial, "config", "core.untrackedCache", "true")
         write(f"{partial}/.git/lab.json", json.dumps({"base": version, "patches": "", "head": git(partial, "rev-parse", "HEAD").strip()}))
@@ -206,7 +205,7 @@ class Tree:
                 result = git(
                     self.path, "am", "-3", "-q", "--keep-non-patch", "--no-scissors", "--no-gpg-sign", "--committer-date-is-author-date",
                     check=False, data=patch, GIT_COMMITTER_NAME=AUTHOR[0], GIT_COMMITTER_EMAIL=AUTHOR[1],
-                )  # fmt: skip
+                )
                 if result.returncode:
                     self.refused(file, version, result)
         self.taken_now(key, version)
@@ -339,7 +338,7 @@ def step(what):
     def show():
         while not done.wait(1 if sys.stdout.isatty() else 15):
             print(f"\r{what}: {elapsed(start)} \033[K" if sys.stdout.isatty() else f"{what}: {elapsed(start)} ...", flush=True,
-                  end="" if sys.stdout.isatty() else "\n")  # fmt: skip
+                  end="" if sys.stdout.isatty() else "\n")
 
     shower = threading.Thread(target=show, daemon=True)
     shower.start()
@@ -376,8 +375,6 @@ def main(verb, base):
             tree.make_pristine()
         elif verb == "export":
             tree.export()
-        elif verb == "state":
-            print(tree.state())
 
 
 if __name__ == "__main__":

@@ -8,12 +8,13 @@ Called by tests/bases/run in the tool root.
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(TOP, "lab", "tree"))
-import tree  # noqa: E402
+import tree
 
 OFFERS = "build/bases"
 README = "README.md"
@@ -28,6 +29,7 @@ class Offered(tree.Tree):
         self.package, self.version = offer.split("=")
         self.deb = f"{OFFERS}/{offer}.deb"
         self.path = f"{OFFERS}/{self.version}"
+        self.log = f"build/logs/bases-{self.version}-kernel.log"
         self.note = f"{self.path}/.git/lab.json"
         self.applying = f"{self.path}/.git/lab-applying"
 
@@ -64,10 +66,13 @@ def newer(version, than):
 
 def built(offered):
     """In the tool root, with its sources and output where those of any kernel are."""
-    return subprocess.run(
+    status = subprocess.run(
         ["lab/in-root", "--bind", offered.path, "/src", "--bind", f"{offered.path}.out", "/out", "python3", "lab/kernel/build.py", "kernel", "patched"],
         check=False,
-    ).returncode == 0  # fmt: skip
+    ).returncode
+    # The next one is built as "patched", too.
+    shutil.copyfile("build/logs/kernel-patched.log", offered.log)
+    return status == 0
 
 
 def passed(offered):
@@ -76,9 +81,9 @@ def passed(offered):
     log = f"build/logs/bases-{offered.version}.log"
     status = subprocess.run(
         ["lab/step", f"selftests on {offered.version}", log, "suites", r"^\S.* s  build/", "lab/in-root", "--bind", f"{offered.path}.out", place,
-         "python3", "tests/run.py", "patched/vfio_reserved"],
+         "tests/run", "patched/vfio_reserved"],
         check=False,
-    ).returncode  # fmt: skip
+    ).returncode
     with open(log, encoding="utf-8") as file:
         lines = file.read().splitlines()
     return status == 0, lines[-1] if lines and "passed" in lines[-1] else f"see {log}"
@@ -94,7 +99,7 @@ def try_on(offered):
             return False, [str(refused), "", ""]
         applies, all_do = f"all of the kernel's; {refused}", False
     if not built(offered):
-        return False, [applies, "no: see build/logs/kernel-patched.log", ""]
+        return False, [applies, f"no: see {offered.log}", ""]
     well, words = passed(offered)
     return well and all_do, [applies, "yes", words]
 

@@ -9,7 +9,7 @@ import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "..", "lab", "host"))
-import initrd  # noqa: E402
+import initrd
 
 DIRECTORIES = ("dev", "modules", "proc", "sys")
 

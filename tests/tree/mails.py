@@ -17,10 +17,10 @@ import tempfile
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path[:0] = [os.path.join(TOP, "lab", "tree"), os.path.join(TOP, "lab", "series"), os.path.join(TOP, "tests")]
-import series  # noqa: E402
-import tap  # noqa: E402
-import tree  # noqa: E402
-from trees import KERNELS, commit, edit, refused, start  # noqa: E402
+import series
+import tap
+import tree
+from trees import KERNELS, commit, edit, refused, start
 
 SENDER = ("Test Sender", "sender@example.com")
 SIGN_OFF = "Signed-off-by: {} <{}>".format(*SENDER)
@@ -80,7 +80,7 @@ def sign_offs(mail):
 def everything_in(path):
     """Names, sizes and times of all files."""
     return sorted((entry.path, entry.stat().st_size, entry.stat().st_mtime_ns)
-                  for folder, _, _ in os.walk(path) for entry in os.scandir(folder) if entry.is_file(follow_symlinks=False))  # fmt: skip
+                  for folder, _, _ in os.walk(path) for entry in os.scandir(folder) if entry.is_file(follow_symlinks=False))
 
 
 @test
@@ -90,7 +90,7 @@ def the_cover_letter_is_complete(tiny):
     parts = [
         "The text.", "More of it.", "Changes in v14\n==============\n", " - Change lines\n   of files.", "Base: v1.0, from Debian's package tiny 1.0.",
         "Test Sender (2):", " main: change the third line\n", " 2 files changed, ",
-    ]  # fmt: skip
+    ]
     places = [body(cover).find(part) for part in parts]
     assert -1 not in places and places == sorted(places), body(cover)
     assert "More.\n" not in body(cover), "another version's changes"
@@ -195,7 +195,7 @@ def a_sender_who_is_nobody_is_refused(_):
         (*SENDER, "next", ": make series VERSION=14"),
     ):
         configuration = {"GIT_CONFIG_COUNT": "2", "GIT_CONFIG_KEY_0": "user.name", "GIT_CONFIG_VALUE_0": name,
-                         "GIT_CONFIG_KEY_1": "user.email", "GIT_CONFIG_VALUE_1": address}  # fmt: skip
+                         "GIT_CONFIG_KEY_1": "user.email", "GIT_CONFIG_VALUE_1": address}
         result = subprocess.run(
             [f"{TOP}/lab/series/make", "linux", version], env={**os.environ, **configuration}, capture_output=True, text=True, check=False
         )
@@ -239,13 +239,13 @@ def b4_am_takes_it(source, mbox, scratch):
     """As a receiver would, but for the network.  b4 wants to know who that is."""
     receiver = {"GIT_CONFIG_COUNT": "3", "GIT_CONFIG_KEY_0": "user.name", "GIT_CONFIG_VALUE_0": "Test Receiver",
                 "GIT_CONFIG_KEY_1": "user.email", "GIT_CONFIG_VALUE_1": "receiver@example.com",
-                "GIT_CONFIG_KEY_2": "safe.directory", "GIT_CONFIG_VALUE_2": "*"}  # fmt: skip
+                "GIT_CONFIG_KEY_2": "safe.directory", "GIT_CONFIG_VALUE_2": "*"}
     os.mkdir(f"{scratch}/b4")
     tree.git(scratch, "init", "-q", "receiver")
     result = subprocess.run(
         ["b4", "--no-interactive", "--offline-mode", "am", "--use-local-mbox", os.path.abspath(mbox), "--outdir", f"{scratch}/b4"],
         cwd=f"{scratch}/receiver", env={**os.environ, **receiver, "HOME": scratch}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    )
     said = result.stdout + result.stderr
     print(said)
     assert result.returncode == 0
@@ -307,7 +307,7 @@ def checkpatch_has_no_complaint_about_the_mails(source, mbox, _):
     result = subprocess.run(
         ["perl", "scripts/checkpatch.pl", "--no-summary", "--terse", *options, *patches],
         cwd=source.path, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    )
     assert result.returncode == 0, result.stdout + result.stderr
 
 

@@ -12,10 +12,10 @@ import sys
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path[:0] = [os.path.join(TOP, "lab", "tree"), os.path.join(TOP, "tests"), os.path.join(TOP, "tests", "bases")]
-import bases  # noqa: E402
-import tap  # noqa: E402
-import tree  # noqa: E402
-from trees import edit, start  # noqa: E402
+import bases
+import tap
+import tree
+from trees import edit, start
 
 FIRST = "0001-main-change-the-third-line.patch"
 
@@ -78,6 +78,15 @@ def selftests_are_not_the_kernel():
     assert FIRST in said, said
 
 
+def what_is_about_selftests():
+    """A patch for them, with none for the kernel after it."""
+    for name, changes in {"theirs": "tools/testing/selftests/vfio/a.c", "kernel": "drivers/vfio/b.c"}.items():
+        tree.write(name, f"diff --git a/{changes} b/{changes}\n")
+    assert bases.Refused("theirs").is_about_selftests(["kernel", "theirs"])
+    assert not bases.Refused("theirs").is_about_selftests(["theirs", "kernel"])
+    assert not bases.Refused("kernel").is_about_selftests(["kernel", "theirs"])
+
+
 def an_older_one_is_for_information():
     status, rows, said = result("3.0", "2.0")
     assert status == 0 and FIRST in rows[0] and not said, (status, rows, said)
@@ -88,7 +97,14 @@ def one_that_does_not_build():
     assert status == 1 and rows[0].startswith("| tiny 1.0 | yes | no: see ") and "build/logs/" in said, (status, rows, said)
 
 
-TESTS = (all_is_well, a_newer_one_needs_work, selftests_are_not_the_kernel, an_older_one_is_for_information, one_that_does_not_build)
+TESTS = (
+    all_is_well,
+    a_newer_one_needs_work,
+    selftests_are_not_the_kernel,
+    what_is_about_selftests,
+    an_older_one_is_for_information,
+    one_that_does_not_build,
+)
 
 
 def main():

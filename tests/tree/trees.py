@@ -15,8 +15,8 @@ import tempfile
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path[:0] = [os.path.join(TOP, "lab", "tree"), os.path.join(TOP, "tests")]
-import tap  # noqa: E402
-import tree  # noqa: E402
+import tap
+import tree
 
 TESTS = []
 KERNELS = ("linux", "linux-6.12")
@@ -114,7 +114,7 @@ def the_users_git_configuration_is_not_in_the_patches(tiny):
         "color.ui": "always", "diff.relative": "true", "format.cc": "x@example.com", "diff.mnemonicPrefix": "true", "i18n.logOutputEncoding": "latin1",
         "diff.dirstat": "0", "diff.statNameWidth": "8", "format.encodeEmailHeaders": "false", "diff.suppressBlankEmpty": "true",
         "format.mboxrd": "true", "diff.wsErrorHighlight": "all",
-    }.items():  # fmt: skip
+    }.items():
         tree.git("build/tree/tiny", "config", name, value)
     tiny.export()
     now = patches()
