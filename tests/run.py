@@ -115,7 +115,7 @@ def lts():
             yield dataclasses.replace(suite, name=f"lts/{program}", kernel="lts", compare=suite.name, different=about, which=LTS)
     yield dataclasses.replace(pinning("lts"), compare=pinning("patched").name, which=LTS)
     # Part of make test, which has no time to unpack 6.12.
-    yield from (Suite(f"lts/{script}", [f"tests/{script}"], which=LTS) for script in ("tree/mails", "tree/trees"))
+    yield from (Suite(f"lts/{script}", [f"tests/{script}"], which=LTS) for script in ("tree/mails.py", "tree/trees.py"))
 
 
 def pinning(kernel):
