@@ -34,7 +34,7 @@ LEFT_OUT = {"vfio_pci_device_init_perf_test": "measures how long device setup ta
 # Kernel arguments that a test needs.
 ARGUMENTS = {"vfio_pci_sriov_uapi_test": "vfio_pci.enable_sriov=1"}
 
-LONGEST = ("vfio_pci_driver_test", "/nested")
+LONGEST = ("vfio_pci_driver_test", "fail_nth_test", "/nested")
 
 # Where 6.12 differs from mainline, and why.
 DIFFERENCES = "tests/lts-differences"
