@@ -236,7 +236,7 @@ static void ends(struct vm *vm)
 {
 	int status = finish(vm);
 
-	if (status || strstr(vm->line, "error") || strstr(vm->line, "vfio_container_dma_unmap("))
+	if (status || strstr(vm->line, "error") || strstr(vm->line, "unmap"))
 		fail("QEMU ended with status %d and said: %s", status, vm->line);
 }
 
@@ -541,7 +541,7 @@ TEST_F_TIMEOUT(qemu, debian, TIMEOUT)
 
 TEST_F_TIMEOUT(qemu, default_window, TIMEOUT)
 {
-	life(PATCHED, "", DEFAULT_IOVA, DEFAULT_SIZE, "msix");
+	life(PATCHED, "", DEFAULT_IOVA, DEFAULT_SIZE, "test");
 }
 
 TEST_F_TIMEOUT(qemu, no_extension, REFUSED_TIMEOUT)
@@ -900,20 +900,20 @@ REFUSED(no_address, "", NULL, "x-msi-iova=here", "x-msi-iova=here", "not an addr
 REFUSED(empty_address, "", NULL, "x-msi-iova=", "x-msi-iova=", "not an address, nor auto");
 REFUSED(negative, "", NULL, "x-msi-iova=-0x1000", "x-msi-iova=-0x1000", "not an address, nor auto");
 REFUSED(address_of_65_bits, "", NULL, "x-msi-iova=0x10000000000000000", "x-msi-iova=0x10000000000000000", "out of range");
-REFUSED(octal, "", NULL, "x-msi-iova=01000000", "x-msi-iova=01000000", "not a multiple of 0x");
-REFUSED(unaligned, "", NULL, "x-msi-iova=0xf0000800", "x-msi-iova=0xf0000800", "not a multiple of 0x");
+REFUSED(octal, "", NULL, "x-msi-iova=01000000", "x-msi-iova=01000000", "not a multiple of 0x1000");
+REFUSED(unaligned, "", NULL, "x-msi-iova=0xf0000800", "x-msi-iova=0xf0000800", "not a multiple of 0x1000");
 REFUSED(wraps, "", NULL, "x-msi-iova=0xfffffffffffff000", "x-msi-iova=0xfffffffffffff000", "beyond the end");
 REFUSED(beyond_aperture, "", NULL, "x-msi-iova=64P", "x-msi-iova=64P", "outside of what the host's IOMMUs map");
 REFUSED(over_ram, "", NULL, "x-msi-iova=0x40000000", "x-msi-iova=0x40000000", "overlap mach-virt.ram, 0x40000000 to 0x4fffffff");
 REFUSED(over_end_of_ram, "", NULL, "x-msi-iova=0x4ff00000,x-msi-iova-size=2M", "x-msi-iova=0x4ff00000", "mach-virt.ram");
 REFUSED(over_room, ROOM, NULL, "x-msi-iova=0x80000000", "x-msi-iova=0x80000000", "overlap room for more memory");
-REFUSED(size_zero, "", NULL, "x-msi-iova=0xf0000000,x-msi-iova-size=0", "x-msi-iova-size=0", "not a positive multiple of 0x");
-REFUSED(size_unaligned, "", NULL, "x-msi-iova=0xf0000000,x-msi-iova-size=6k", "x-msi-iova-size=6k", "multiple of 0x");
+REFUSED(size_zero, "", NULL, "x-msi-iova=0xf0000000,x-msi-iova-size=0", "x-msi-iova-size=0", "not a positive multiple of 0x1000");
+REFUSED(size_unaligned, "", NULL, "x-msi-iova=0xf0000000,x-msi-iova-size=6k", "x-msi-iova-size=6k", "multiple of 0x1000");
 REFUSED(size_alone, "", NULL, "x-msi-iova-size=1M", "x-msi-iova-size=1M", "without x-msi-iova");
 REFUSED(size_all_alone, "", NULL, "x-msi-iova-size=0xffffffffffffffff", "x-msi-iova-size=0xffffffffffffffff",
 	"without x-msi-iova");
 REFUSED(size_all, "", NULL, "x-msi-iova=auto,x-msi-iova-size=0xffffffffffffffff", "x-msi-iova-size=0xffffffffffffffff",
-	"not a positive multiple of 0x");
+	"not a positive multiple of 0x1000");
 REFUSED(size_no_size, "", NULL, "x-msi-iova=auto,x-msi-iova-size=big", "x-msi-iova-size=big", "not a size");
 REFUSED(size_too_large, "", NULL, "x-msi-iova=auto,x-msi-iova-size=8E", "x-msi-iova=auto", "no 0x8000000000000000 bytes are free");
 REFUSED(iommufd, "-object iommufd,id=fd", NULL, "x-msi-iova=auto,iommufd=fd", "x-msi-iova=auto", "iommufd cannot");
