@@ -27,7 +27,7 @@ struct pin {
 	dma_addr_t iova;
 };
 
-static struct platform_device *pdev;
+static struct platform_device *device;
 
 static struct vfio_pin *to_vfio_pin(struct vfio_device *vdev)
 {
@@ -192,13 +192,13 @@ static struct platform_driver vfio_pin_driver = {
 /* A faux device would do, but 6.12 does not have them. */
 static int __init vfio_pin_init(void)
 {
-	pdev = platform_create_bundle(&vfio_pin_driver, vfio_pin_probe, NULL, 0, NULL, 0);
-	return PTR_ERR_OR_ZERO(pdev);
+	device = platform_create_bundle(&vfio_pin_driver, vfio_pin_probe, NULL, 0, NULL, 0);
+	return PTR_ERR_OR_ZERO(device);
 }
 
 static void __exit vfio_pin_exit(void)
 {
-	platform_device_unregister(pdev);
+	platform_device_unregister(device);
 	platform_driver_unregister(&vfio_pin_driver);
 }
 
