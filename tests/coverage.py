@@ -25,13 +25,13 @@ import tree
 LINUX = tree.Tree("linux")
 OUT = "build/coverage"
 OBJECTS = "build/kernel/coverage"  # /out of the build
-MODULE = "build/module/coverage"  # the device of tests/module, and its test
+MODULE = "build/module/coverage"  # the modules of tests/module, and their tests
 UNREACHED = "tests/coverage/unreached"
 
 # What is executed on different machines adds up: all our programs on one, on the others those that execute more of the drivers.
 # (With virtio-iommu there is a reserved region that is no default window.)
 MACHINES = {
-    "smmuv3": ("/opt/vfio-selftests/vfio_reserved_msi_*_test", "./pin_test"),
+    "smmuv3": ("/opt/vfio-selftests/vfio_reserved_msi_*_test", "./pin_test", "./resv_test $VFIO_VECTORS_BDF"),
     "gicv2m": ("vfio_reserved_msi_fail_nth_test",),
     "virtio-iommu": ("vfio_reserved_msi_iova_test", "vfio_reserved_msi_untranslated_test -t over_resv_region", "./pin_test"),
 }
@@ -46,6 +46,7 @@ run() {
 	[ $status = 0 ] || [ $status = 4 ] || { echo "$1 ended with $status"; failed=1; }
 }
 insmod vfio_pin.ko
+insmod iommu_resv.ko
 $PROGRAMS
 cd /sys/kernel/debug/gcov
 find . -name '*.gcda' | while read -r file; do

@@ -18,7 +18,7 @@ import sys
 OUT = "build/mutants"
 PATCH = "tests/mutants/mutants.patch"
 SELFTESTS = "build/selftests/patched"
-MODULE = "build/module/mutants"  # the device of tests/module, and its test
+MODULE = "build/module/mutants"  # the modules of tests/module, and their tests
 WORKERS = 2  # a guest keeps about one processor busy
 
 KUNIT = "kunit"
@@ -28,6 +28,7 @@ FAIL_NTH = "vfio_reserved_msi_fail_nth_test"
 RACE = "vfio_reserved_msi_race_test"
 UNTRANSLATED = "vfio_reserved_msi_untranslated_test"
 PIN = "pin_test"  # of tests/module
+RESV = "resv_test"
 
 def without(*variants):
     return " ".join(f"-V {variant}" for variant in variants)
@@ -61,8 +62,9 @@ class Mutant:
     def command(self):
         if self.program == KUNIT:
             return "cat /sys/kernel/debug/kunit/*/results"
-        program = f"./{self.program}" if self.program == PIN else self.program
-        return " ".join([program, self.options, *(f"-t {test}" for test in self.tests.split()), "$VFIO_IGB_BDFS"])
+        program = f"./{self.program}" if self.program in (PIN, RESV) else self.program
+        joining = ["$VFIO_VECTORS_BDF"] if self.program == RESV else []
+        return " ".join([program, self.options, *(f"-t {test}" for test in self.tests.split()), *joining, "$VFIO_IGB_BDFS"])
 
 
 MUTANTS = (
@@ -97,8 +99,11 @@ MUTANTS = (
     Mutant(32, "a window stays linked although the domains could not move", IOVA, "busy"),
     Mutant(33, "IOVA ranges stay changed although the domains could not move", IOVA, "busy"),
     Mutant(34, "a window takes an entry although the domains could not move", IOVA, "busy"),
+    Mutant(35, "regions that devices have brought are not asked for", RESV, "hotplug_register"),
     Mutant(36, "no memory for the move is another error", FAIL_NTH, "reserve release", options=ONE_DOMAIN),
     Mutant(37, "no memory for the move is no error", FAIL_NTH, "reserve release", options=THREE_DOMAINS),
+    Mutant(38, "regions that devices have brought keep other groups out", RESV, "hotplug_attach"),
+    Mutant(91, "what a detach could not find out is never found out", RESV, "detach_no_memory"),
     Mutant(39, "the default window is free without another one registered", IOVA, "iova_ranges identity_mapped_ram"),
     # Releasing
     Mutant(40, "the default window stays in the IOVA ranges", IOVA, "release release_and_register"),
@@ -107,9 +112,10 @@ MUTANTS = (
     Mutant(43, "domains keep the window that is released", IOVA, "release"),
     Mutant(44, "a window goes before the domains were asked", DOMAINS, "release_busy release_busy_retry"),
     Mutant(45, "IOVA ranges change although the domains could not move back", DOMAINS, "release_busy"),
-    Mutant(46, "flags are ignored", IOVA, "vaddr_window dirty_tracking_window_first"),
-    Mutant(47, "the returned size is 0", IOVA, "release"),
+    Mutant(46, "other flags are accepted beside the one that releases", IOVA, "release_arguments"),
+    Mutant(47, "another range releases the window", IOVA, "release_arguments"),
     Mutant(48, "a window in the default window is taken for memory in it", IOVA, "release_in_default"),
+    Mutant(49, "unmapping exactly the window releases it", IOVA, "unmap_window"),
     # Attaching and detaching groups, closing the container
     Mutant(50, "a new domain gets the default window", DOMAINS, "attach detach"),
     Mutant(51, "memory in the default window keeps a group out", DOMAINS, "attach_default_in_use"),
@@ -118,7 +124,8 @@ MUTANTS = (
     Mutant(54, "a group that leaves puts default windows into the IOVA ranges", DOMAINS, "detach"),
     Mutant(55, "the window is mapped in a new domain as if it were memory", DOMAINS, "attach"),
     Mutant(56, "closing the container unmaps the window as if it were memory", IOVA, "close", alone=True),
-    Mutant(57, "a reserved region is left out when memory runs out", FAIL_NTH, "attach", options=TWO_DOMAINS),
+    Mutant(57, "the default window of a domain goes with the group that had it", RESV, "release_left_behind default_left_behind"),
+    Mutant(87, "a group whose MSIs are translated shares the domain of one whose are not", RESV, "join_without_cookie join_without_cookie_window"),
     Mutant(58, "a replay that failed unmaps more than it mapped", FAIL_NTH, "attach", alone=True, options=TWO_DOMAINS),
     Mutant(59, "pages stay pinned when the first group with an IOMMU cannot be attached", FAIL_NTH, "attach", options="-f reserved_msi_fail_nth_emulated"),
     # Unmapping, updating vaddr, dirty tracking, mapping
@@ -131,7 +138,11 @@ MUTANTS = (
     Mutant(66, "a dirty bitmap may not end in the window", IOVA, "dirty_tracking_window_first dirty_tracking_start_first"),
     Mutant(67, "the window becomes dirty when a group leaves", DOMAINS, "detach_dirty_tracking", alone=True),
     Mutant(68, "the window's dirty bits are read", IOVA, "dirty_tracking_window_first dirty_tracking_start_first", alone=True),
+    Mutant(89, "a bitmap that user space cannot take stays shifted", IOVA, "dirty_tracking_fault"),
+    Mutant(90, "bits in user space's buffer become a mapping's", IOVA, "dirty_tracking_fault"),
     Mutant(69, "dirty bits behind a mapping stay for the next call", IOVA, "dirty_tracking_window_first dirty_tracking_start_first"),
+    Mutant(73, "an unmap may not begin in the window", IOVA, "unmap_part unmap_part_and_mapping"),
+    Mutant(74, "an unmap may not end in the window", IOVA, "unmap_part unmap_part_and_mapping"),
     Mutant(86, "memory is mapped over the window", IOVA, "map_overlaps_window"),
     # Emulated devices
     Mutant(70, "vfio_pin_pages() takes the window for memory", PIN, "window border", options=""),
@@ -143,6 +154,7 @@ MUTANTS = (
     Mutant(82, "the window is reported as free IOVA", IOVA, "iova_ranges"),
     Mutant(83, "a range that ends with the window is followed by an empty one", IOVA, "iova_ranges_edges"),
     Mutant(84, "the doorbells of the last domain are reported, not the most of any", DOMAINS, "busy"),
+    Mutant(88, "where default windows differ, one of them is reported", RESV, "windows_differ"),
     Mutant(85, "the extension is not reported", IOVA, "extension"),
 )
 
@@ -153,7 +165,6 @@ EMULATED = {
     26: "overlaps_mapping",
     29: "dma_avail",
     42: "dma_avail",
-    46: "vaddr",
     50: "emulated_first",
     51: "default_in_use",
     60: "unmap_all unmap_more",
@@ -170,6 +181,7 @@ MUTANTS += tuple(
 # In the guest: NUMBER and the name of a result, then a command. The console knows what was tried when it complains.
 TRY = """
 insmod vfio_pin.ko
+insmod iommu_resv.ko
 try() {
 	number=$1 name=$2
 	shift 2
