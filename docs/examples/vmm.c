@@ -72,14 +72,18 @@ static void map_ram(int container, void *ram)
 		.size = RAM_SIZE,
 	};
 	struct vfio_iommu_type1_info_cap_msi_geometry geometry;
+	int error;
 
 	if (!ioctl(container, VFIO_IOMMU_MAP_DMA, &map))
 		return;
-	if (!msi_geometry(container, &geometry) && geometry.size)
-		die("guest RAM, 0x0 to 0x%lx, cannot be mapped (%s): MSI doorbells are at 0x%llx, size 0x%llx; place them elsewhere",
-		    RAM_SIZE - 1, strerror(errno), geometry.iova, geometry.size);
-	die("guest RAM, 0x0 to 0x%lx, cannot be mapped (%s): this kernel keeps a part of it, probably for MSI doorbells, and cannot be "
-	    "told to place them elsewhere", RAM_SIZE - 1, strerror(errno));
+	error = errno;
+	if (msi_geometry(container, &geometry))
+		die("guest RAM, 0x0 to 0x%lx, cannot be mapped (%s): this kernel keeps a part of it, probably for MSI doorbells, and "
+		    "cannot be told to place them elsewhere", RAM_SIZE - 1, strerror(error));
+	if (!geometry.size)
+		die("guest RAM, 0x0 to 0x%lx, cannot be mapped (%s)", RAM_SIZE - 1, strerror(error));
+	die("guest RAM, 0x0 to 0x%lx, cannot be mapped (%s): MSI doorbells are at 0x%llx, size 0x%llx; place them elsewhere",
+	    RAM_SIZE - 1, strerror(error), geometry.iova, geometry.size);
 }
 
 /* Let the device do DMA, and have its MSI signal irq. Returns its registers. */
