@@ -139,7 +139,7 @@ MUTANTS = (
     Mutant(67, "the window becomes dirty when a group leaves", DOMAINS, "detach_dirty_tracking", alone=True),
     Mutant(68, "the window's dirty bits are read", IOVA, "dirty_tracking_window_first dirty_tracking_start_first", alone=True),
     Mutant(89, "a bitmap that user space cannot take stays shifted", IOVA, "dirty_tracking_fault"),
-    Mutant(90, "bits in user space's buffer become a mapping's", IOVA, "dirty_tracking_fault"),
+    Mutant(90, "bits in user space's buffer become a mapping's", UNTRANSLATED, "dirty_tracking_fault"),
     Mutant(69, "dirty bits behind a mapping stay for the next call", IOVA, "dirty_tracking_window_first dirty_tracking_start_first"),
     Mutant(73, "an unmap may not begin in the window", IOVA, "unmap_part unmap_part_and_mapping"),
     Mutant(74, "an unmap may not end in the window", IOVA, "unmap_part unmap_part_and_mapping"),
