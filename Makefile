@@ -41,7 +41,8 @@ test: setup ## everything that must pass; ends with "N passed, N failed, N skipp
 	@lab/build selftests stock
 	@lab/build selftests patched
 	@lab/qemu/build
-	@tests/module/build patched
+	@tests/module/build patched debug
+	@tests/model/build
 	@tests/nested/build stock patched
 	@tests/run $(SUITES)
 
@@ -61,6 +62,7 @@ mutants: setup ## make mistakes in the series, one by one: do the tests notice? 
 	@lab/build kernel mutants
 	@lab/build selftests patched
 	@tests/module/build mutants
+	@tests/model/build
 	@lab/in-root python3 tests/mutants.py $(MUTANTS)
 
 campaign: setup ## what takes long: coverage, mutants, data races, more machines; under an hour, ends with a table
@@ -74,6 +76,7 @@ lts: setup ## the backport, on its kernel: what the tests of mainline find there
 	@lab/build selftests stock
 	@lab/build selftests patched
 	@tests/module/build patched lts
+	@tests/model/build
 	@tests/run --lts
 
 bench: setup ## instructions per operation, stock and patched, their ratio, and sizes; fails when the series costs too much

@@ -33,6 +33,7 @@ BUILDS = " && ".join(
         *(f"lab/build kernel {name}" for name in KERNELS if not name.startswith("lts")),
         *(f"lab/build selftests {name}" for name in SELFTESTS),
         "tests/module/build coverage mutants",
+        "tests/model/build",
         "python3 lab/tree/tree.py make qemu",  # check/planted has its documentation built
     ]
 )

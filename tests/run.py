@@ -34,7 +34,7 @@ LEFT_OUT = {"vfio_pci_device_init_perf_test": "measures how long device setup ta
 # Kernel arguments that a test needs.
 ARGUMENTS = {"vfio_pci_sriov_uapi_test": "vfio_pci.enable_sriov=1"}
 
-LONGEST = ("vfio_pci_driver_test", "fail_nth_test", "/nested")
+LONGEST = ("vfio_pci_driver_test", "fail_nth_test", "/nested", "/model many")
 
 # Where 6.12 differs from mainline, and why.
 DIFFERENCES = "tests/lts-differences"
@@ -113,16 +113,35 @@ def lts():
         if kernel == "patched":
             about = tuple(difference for difference in listed if difference.program == program)
             yield dataclasses.replace(suite, name=f"lts/{program}", kernel="lts", compare=suite.name, different=about, which=LTS)
-    yield dataclasses.replace(pinning("lts"), compare=pinning("patched").name, which=LTS)
+    for suite in (pinning, regions):
+        yield dataclasses.replace(suite("lts"), compare=suite("patched").name, which=LTS)
+    yield model("lts", 60, which=LTS)
     # Part of make test, which has no time to unpack 6.12.
     yield from (Suite(f"lts/{script}", [f"tests/{script}"], which=LTS) for script in ("tree/mails.py", "tree/trees.py"))
 
 
+def with_module(kernel, module, program, devices):
+    """A program of tests/module, with the module that is for it."""
+    command = f"insmod {module}.ko && ./{program} {devices}; status=$?; rmmod {module} && exit $status"
+    return Suite(f"{kernel}/module/{program}", ["sh", "-c", command], kernel, share=f"build/module/{kernel}")
+
+
 def pinning(kernel):
-    """With the device of tests/module. Not on debug: telling such a device about an unmap takes locks of type1 in both orders,
-    on stock as well, and lockdep says so."""
-    command = "insmod vfio_pin.ko && ./pin_test $VFIO_IGB_BDFS; status=$?; rmmod vfio_pin && exit $status"
-    return Suite(f"{kernel}/module/pin_test", ["sh", "-c", command], kernel, share=f"build/module/{kernel}")
+    """A device that pins pages. Not on debug: telling such a device about an unmap takes locks of type1 in both orders, on stock
+    as well, and lockdep says so."""
+    return with_module(kernel, "vfio_pin", "pin_test", "$VFIO_IGB_BDFS")
+
+
+def regions(kernel):
+    """Devices whose reserved regions differ; the first of them shares its IOMMU with the second."""
+    return with_module(kernel, "iommu_resv", "resv_test", "$VFIO_VECTORS_BDF $VFIO_IGB_BDFS")
+
+
+def model(kernel, seeds, first=1, machine="", which=TEST):
+    """Random operations, and whether the model that tests/model has of a container expects what the kernel does."""
+    command = f"exec ./model_test --first-seed {first} --seeds {seeds} $VFIO_IGB_BDFS $VFIO_EDU_BDF $VFIO_VECTORS_BDF"
+    name = f"{machine or kernel}/model" + (" many" if which == LONG else "")
+    return Suite(name, ["sh", "-c", command], kernel, machine=machine, share="build/model", which=which)
 
 
 def nested(kernel):
@@ -148,7 +167,11 @@ def table():
     # There is a reserved region there that is no default window.
     command = "exec vfio_reserved_msi_untranslated_test -t over_resv_region $VFIO_IGB_BDFS"
     suites.append(Suite("virtio-iommu/over_resv_region", ["sh", "-c", command], "patched", machine="virtio-iommu"))
-    suites.append(pinning("patched"))
+    suites += [pinning("patched"), regions("patched"), regions("debug")]
+    # Other seeds where they take longer, and many where there is time.
+    suites += [model("patched", 20), model("debug", 5, first=1001)]
+    suites += [model("patched", 150, first=2001, which=LONG), model("debug", 30, first=3001, which=LONG)]
+    suites += [model("patched", 60, machine="gicv2m", which=LONG), model("64k", 60, which=LONG)]
     suites.append(Suite("check/planted", ["python3", "tests/planted.py"], which=LONG))
     suites += lts()
     suites += [nested("stock"), nested("patched")]

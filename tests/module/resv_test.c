@@ -13,7 +13,8 @@
  *    are not, with a window or without						join_without_cookie_window
  *    a region that a device has brought to an attached group is kept clear of	hotplug_register
  *    and does not keep other groups from being attached			hotplug_attach
- *    a detach that runs out of memory leaves no region of the group in the way	detach_no_memory
+ *    a detach that runs out of memory leaves no region of the group in the way	detach_register, detach_release
+ *    when out of memory no such window gets lost				left_behind_no_memory
  *    default windows that differ: the geometry names none of them,		windows_differ
  *    doorbells are in each domain's own
  *    and a window is released only if memory is in none of them		release_differ
@@ -264,24 +265,66 @@ TEST_F(resv, hotplug_attach)
 	ASSERT_EQ(0, close(group_fd));
 }
 
-/* Detaching a group never fails, whatever it could not find out. */
-TEST_F(resv, detach_no_memory)
+static void move_elsewhere(void)
 {
-	struct container *c = &self->c;
-	int fd, group_fd, nth, failed = 0;
+	char what[32];
+
+	snprintf_assert(what, sizeof(what), "at 0x%lx", ELSEWHERE);
+	rule(bdfs[1], what);
+}
+
+static void attach_elsewhere(struct container *c)
+{
+	move_elsewhere();
+	container_attach(c, 1);
+}
+
+/*
+ * Which allocation is noticed, of those that collecting the regions of the first group takes: that the IOMMU driver has none for a
+ * region is not.
+ */
+static int noticed;
+
+#define without_memory(fd, nth, call) ({						\
+	bool __injected;								\
+	int __err;									\
+											\
+	VFIO_ASSERT_TRUE(filters_set("iommu_get_group_resv_regions", NULL));		\
+	__err = fail_nth(fd, nth, &__injected, call);					\
+	filters_restore();								\
+	__err;										\
+})
+
+static void find_noticed(struct __test_metadata *_metadata, struct container *c, int fd, iova_t iova, u64 size)
+{
+	int ret = 0;
+
+	for (noticed = 0; !ret && noticed < MAX_NTH; ) {
+		ret = without_memory(fd, ++noticed, __iommu_reserve_msi(c->iommu, iova, size));
+		if (!ret)
+			iommu_release_msi(c->iommu, iova, size);
+	}
+	ASSERT_EQ(-ENOMEM, ret);
+}
+
+/* How often that failed a call after a detach. */
+static int refused;
+
+/*
+ * Fail each allocation of detaching the second group, which never fails, whatever it could not find out. Call @after each time, and
+ * once more with nothing that failed.
+ */
+static void detach_no_memory(struct __test_metadata *_metadata, struct container *c, int fd,
+			     void (*after)(struct __test_metadata *_metadata, struct container *c, int fd))
+{
+	int group_fd, nth, failed = 0;
 	bool injected = true;
 
-	if (no_fault_injection)
-		SKIP(return, "%s\n", no_fault_injection);
-
-	fd = open("/proc/thread-self/fail-nth", O_RDWR);
-	ASSERT_LE(0, fd);
+	refused = 0;
 	group_fd = group_open(sysfs_iommu_group_get(bdfs[1]));
-	reserve_region(bdfs[1], self->iova);
 
 	for (nth = 1; injected && nth < MAX_NTH; nth++) {
 		ASSERT_EQ(0, group_attach(group_fd, c->iommu));
-		ASSERT_EQ(-EINVAL, reserve_without_effect(c, self->iova, self->size));
 
 		/* The IOMMU core warns if it cannot take a group back. */
 		ASSERT_TRUE(filters_set("vfio_iommu_type1_detach_group", "iommu_detach_group"));
@@ -289,26 +332,125 @@ TEST_F(resv, detach_no_memory)
 		filters_restore();
 		failed += injected;
 
-		ASSERT_EQ(0, __iommu_reserve_msi(c->iommu, self->iova, self->size));
-		ASSERT_TRUE(window_registered(c, self->iova, self->size));
-		iommu_release_msi(c->iommu, self->iova, self->size);
+		after(_metadata, c, fd);
 	}
 
 	TH_LOG("%d allocations failed", failed);
 	ASSERT_GT(failed, 0);
 	ASSERT_FALSE(injected);
+	ASSERT_GT(refused, 0);
 	ASSERT_EQ(0, close(group_fd));
-	ASSERT_EQ(0, close(fd));
-	ASSERT_TRUE(container_registers(c, self->iova, self->size));
 }
 
-static void attach_elsewhere(struct container *c)
+/* The region of the group that has left is not in the way of a window. */
+static void register_after(struct __test_metadata *_metadata, struct container *c, int fd)
 {
-	char what[32];
+	iova_t iova = c->space + 16 * c->granule;
+	u64 size = 16 * c->granule;
+	int ret;
 
-	snprintf_assert(what, sizeof(what), "at 0x%lx", ELSEWHERE);
-	rule(bdfs[1], what);
-	container_attach(c, 1);
+	ret = without_memory(fd, noticed, __iommu_reserve_msi(c->iommu, iova, size));
+	if (ret) {
+		ASSERT_EQ(-ENOMEM, ret);
+		ASSERT_TRUE(window_default(c));
+		refused++;
+		ASSERT_EQ(0, __iommu_reserve_msi(c->iommu, iova, size));
+	}
+
+	ASSERT_TRUE(window_registered(c, iova, size));
+	iommu_release_msi(c->iommu, iova, size);
+}
+
+TEST_F_TIMEOUT(resv, detach_register, 300)
+{
+	int fd;
+
+	if (no_fault_injection)
+		SKIP(return, "%s\n", no_fault_injection);
+
+	fd = open("/proc/thread-self/fail-nth", O_RDWR);
+	ASSERT_LE(0, fd);
+	find_noticed(_metadata, &self->c, fd, self->iova, self->size);
+
+	reserve_region(bdfs[1], self->iova);
+	detach_no_memory(_metadata, &self->c, fd, register_after);
+	ASSERT_TRUE(container_registers(&self->c, self->iova, self->size));
+	ASSERT_EQ(0, close(fd));
+}
+
+/* Nor is memory in its default window in the way of the release. That asks the groups only if the detach could not. */
+static void release_after(struct __test_metadata *_metadata, struct container *c, int fd)
+{
+	iova_t iova = c->space + 16 * c->granule;
+	u64 size = 16 * c->granule;
+	int ret;
+
+	ASSERT_EQ(0, map_granule(c, ELSEWHERE));
+
+	ret = without_memory(fd, noticed, __iommu_release_msi(c->iommu, iova, size, NULL));
+	if (ret) {
+		ASSERT_EQ(-ENOMEM, ret);
+		ASSERT_TRUE(window_registered(c, iova, size));
+		refused++;
+		ASSERT_EQ(0, __iommu_release_msi(c->iommu, iova, size, NULL));
+	}
+
+	ASSERT_TRUE(window_default(c));
+	unmap_granule(c, ELSEWHERE);
+	iommu_reserve_msi(c->iommu, iova, size);
+}
+
+TEST_F_TIMEOUT(resv, detach_release, 300)
+{
+	struct container *c = &self->c;
+	int fd;
+
+	if (no_fault_injection)
+		SKIP(return, "%s\n", no_fault_injection);
+
+	fd = open("/proc/thread-self/fail-nth", O_RDWR);
+	ASSERT_LE(0, fd);
+	find_noticed(_metadata, c, fd, self->iova, self->size);
+
+	move_elsewhere();
+	iommu_reserve_msi(c->iommu, self->iova, self->size);
+	detach_no_memory(_metadata, c, fd, release_after);
+	ASSERT_TRUE(container_works(c));
+	ASSERT_EQ(0, close(fd));
+}
+
+/* The default window of the domain that was left behind takes memory to remember. */
+TEST_F_TIMEOUT(resv, left_behind_no_memory, 300)
+{
+	struct container *c = &self->c;
+	struct vfio_pci_device *device;
+	int fd, nth, ret, failed = 0;
+	bool injected = true;
+
+	if (no_fault_injection)
+		SKIP(return, "%s\n", no_fault_injection);
+
+	fd = open("/proc/thread-self/fail-nth", O_RDWR);
+	ASSERT_LE(0, fd);
+	device = leave_behind(c);
+
+	for (nth = 1; injected && nth < MAX_NTH; nth++) {
+		ret = fail_nth(fd, nth, &injected, __iommu_reserve_msi(c->iommu, self->iova, self->size));
+		if (ret) {
+			ASSERT_EQ(-ENOMEM, ret);
+			ASSERT_TRUE(window_default(c));
+			failed++;
+		} else if (injected) {
+			iommu_release_msi(c->iommu, self->iova, self->size);
+		}
+	}
+
+	ASSERT_GT(failed, 0);
+	ASSERT_TRUE(window_registered(c, self->iova, self->size));
+	ASSERT_TRUE(in_window(msi_address(device), self->iova, self->size));
+
+	vfio_pci_device_cleanup(device);
+	ASSERT_EQ(0, close(fd));
 }
 
 TEST_F(resv, windows_differ)
