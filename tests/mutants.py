@@ -182,7 +182,7 @@ MUTANTS += tuple(
 )
 
 # And once more, for a test that has no idea of any of them.
-UNAWARE = (5, 27, 47, 49, 60, 69, 73)
+UNAWARE = (27, 47, 49, 60, 69, 73)
 MUTANTS += tuple(
     dataclasses.replace(mutant, program=MODEL, tests="", options="")
     for mutant in MUTANTS if mutant.number in UNAWARE and mutant.program == IOVA
