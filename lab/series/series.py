@@ -20,6 +20,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import textwrap
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tree"))
 import tree
@@ -66,13 +67,16 @@ def description(source, version, changed):
     subject, text = cover_letter(source)
     package, package_version = source.source()[1].split()
     upstream = re.match(r"(?:\d+:)?([\d.]+)", package_version)[1]
+    base = f"v{upstream}, from Debian's package {package} {package_version}"
+    if source.parent:
+        base += f', with "{cover_letter(source.parent)[0]}", v{changes(source.parent, "")[0]}'
     # No base-commit: Debian's package is no commit of upstream's repository.
     return "\n\n".join((
         subject,
         text,
         f"Changes in v{version}\n{'=' * len(f'Changes in v{version}')}",
         changed,
-        f"Base: v{upstream}, from Debian's package {package} {package_version}.",
+        "\n".join(textwrap.wrap(f"Base: {base}.", 75, break_on_hyphens=False)),
     ))
 
 

@@ -4,12 +4,16 @@
     tree.py pristine BASE build/tree/BASE.base, the base's files alone
     tree.py export BASE   patches/BASE from the commits of build/tree/BASE
 
+A base that is `onto` another one starts with the other's files, tag `mainline`, and the other's patches; tag `base` comes after
+those.  They are taken from patches/: a series is tried on what another one is, and not on what somebody makes of it just now.
+
 Runs in the tool root.  Work in a tree is never thrown away: make changes a tree only when all that is in it came from
-patches/BASE.  What was taken from there is noted in build/tree/BASE/.git/lab.json.
+patches/.  What was taken from there is noted in build/tree/BASE/.git/lab.json.
 """
 
 import contextlib
 import fcntl
+import functools
 import glob
 import hashlib
 import json
@@ -61,10 +65,23 @@ class Tree:
         self.note = f"{self.path}/.git/lab.json"
         self.applying = f"{self.path}/.git/lab-applying"
 
+    @functools.cached_property
+    def parent(self):
+        """The base that this one is onto, if any."""
+        name = base_field(self.base, "onto", "")
+        return Tree(name) if name else None
+
+    @property
+    def unpatched(self):
+        """The tag of what the package has."""
+        return "mainline" if self.parent else "base"
+
     # What is on disk
 
     def source(self):
         """The base's archive of sources in the tool root, and its version."""
+        if self.parent:
+            return self.parent.source()
         name = base_field(self.base, "source", "")
         if name:
             for archive in glob.glob(f"/usr/src/{name}_*.orig.tar.xz"):
@@ -87,15 +104,24 @@ class Tree:
         return [f"{self.patches}/{name}" for name in sorted(os.listdir(self.patches)) if PATCH.match(name)]
 
     def patch_key(self):
+        """What the patches are, as one word."""
         key = hashlib.sha256()
         for name in self.patch_files():
             with open(name, "rb") as file:
                 key.update(hashlib.sha256(file.read()).digest())
         return key.hexdigest()
 
+    def parent_key(self):
+        return self.parent.patch_key() if self.parent else ""
+
     def taken(self):
+        """What is in the tree: the base's version, patch_key() and parent_key() when they were applied, and the last commit then."""
         with open(self.note, encoding="utf-8") as file:
-            return json.load(file)
+            return {"parent": "", **json.load(file)}
+
+    def note_taken(self, version, patches, parent, head, path=None):
+        taken = {"base": version, "patches": patches, "parent": parent, "head": head}
+        write(path or self.note, json.dumps(taken))
 
     def head(self):
         return git(self.path, "rev-parse", "HEAD").strip()
@@ -127,9 +153,20 @@ class Tree:
 
     def unpack(self):
         """The base as the single commit of a new repository, complete when this returns."""
-        archive, version = self.source()
+        version = self.source()[1]
         partial = f"{self.path}.tmp"
         remove(partial)
+        if self.parent:
+            self.clone(partial)
+        else:
+            self.import_files(partial)
+        git(partial, "config", "core.untrackedCache", "true")
+        self.note_taken(version, "", "", git(partial, "rev-parse", "HEAD").strip(), f"{partial}/.git/lab.json")
+        write(f"{partial}/.git/lab-applying", "")
+        os.rename(partial, self.path)
+
+    def import_files(self, partial):
+        archive, version = self.source()
         os.makedirs(partial)
         with step(f"tree: unpacking {version}"):
             untar(archive, partial)
@@ -138,18 +175,24 @@ class Tree:
             # Blobs go into one pack as they are added, barely compressed: a hundred thousand loose files take minutes.
             quick = ("-c", "core.bigFileThreshold=1", "-c", "core.compression=1", "-c", "core.fsync=none")
             git(partial, *quick, "add", "-A", "-f")
-            name, email = AUTHOR
-            git(partial, "config", "user.name", name)
-            git(partial, "config", "user.email", email)
+            name_author(partial)
             git(
                 partial, "commit", "-q", "-m", f"{version}\n\nThe files of Debian's package, unchanged.",
                 GIT_AUTHOR_DATE=EPOCH, GIT_COMMITTER_DATE=EPOCH,
             )
             git(partial, "tag", "base")
-            git(partial, "config", "core.untrackedCache", "true")
-        write(f"{partial}/.git/lab.json", json.dumps({"base": version, "patches": "", "head": git(partial, "rev-parse", "HEAD").strip()}))
-        write(f"{partial}/.git/lab-applying", "")
-        os.rename(partial, self.path)
+
+    def clone(self, partial):
+        """The commit that the parent starts with, and its tag. Objects are files that both trees have, and neither changes."""
+        with self.parent.locked():
+            if not os.path.isdir(self.parent.path) or self.parent.taken()["base"] != self.source()[1]:
+                self.parent.make()
+            with step(f"tree: copying the base of {self.parent.path}"):
+                git(".", "clone", "-q", "--local", "--no-checkout", "--single-branch", "--no-tags", "--branch", "base", self.parent.path, partial)
+                git(partial, "remote", "remove", "origin")
+                name_author(partial)
+                git(partial, "checkout", "-q", "-b", "series")
+                git(partial, "tag", "mainline")
 
     def make(self):
         version = self.source()[1]
@@ -158,10 +201,15 @@ class Tree:
         if not os.path.isdir(self.path):
             self.unpack()
         taken = self.taken()
+        changed = [
+            series.patches for series, key in ((self.parent, taken["parent"]), (self, taken["patches"]))
+            if series and series.patch_key() != key
+        ]
         if os.path.exists(self.applying):
             # Interrupted while only patches of ours were being applied.
             git(self.path, "am", "--abort", check=False)
             git(self.path, "reset", "-q", "--hard", "base")
+            self.apply(version)
         elif self.in_am():
             raise TreeError(
                 f"{self.path} is in the middle of a git am. Finish it there (fix the conflict, git add, git am --continue) and write the\n"
@@ -169,23 +217,32 @@ class Tree:
             )
         else:
             work = self.work(taken)
-            if taken["patches"] == self.patch_key():
-                if work:
-                    print(f"tree: {self.path} has {work}; 'make export' writes commits back to {self.patches}")
-                return
-            if work:
+            if changed and work:
                 raise TreeError(
-                    f"{self.patches} has changed, but {self.path} has {work}, which would be lost.\n"
+                    f"{' and '.join(changed)} has changed, but {self.path} has {work}, which would be lost.\n"
                     f"Keep it: commit, then 'make export' (it replaces {self.patches}; git merges it with what came in).\n"
                     f"Or drop it: 'git -C {self.path} reset --hard {taken['head'][:12]}' and 'git -C {self.path} clean -df', then 'make tree'."
                 )
-        self.apply(version)
+            if changed:
+                self.apply(version)
+            elif work:
+                print(f"tree: {self.path} has {work}; 'make export' writes commits back to {self.patches}")
+        self.tell_what_is_missing()
+
+    def tell_what_is_missing(self):
+        """Work on the parent's patches is not tried here until it is in patches/."""
+        if not self.parent or not os.path.isdir(self.parent.path) or os.path.exists(self.parent.applying):
+            return
+        with self.parent.locked():
+            work = self.parent.work(self.parent.taken())
+        if work:
+            print(f"tree: {self.parent.path} has {work}, not in {self.path} until 'make export BASE={self.parent.base}'")
 
     def retire(self, version):
         """The base's package has a new version: start anew, unless someone works here."""
         taken = self.taken()
         kept = git(self.path, "for-each-ref", "--format=%(refname)").split()
-        if self.work(taken) or set(kept) - {"refs/heads/series", "refs/tags/base"}:
+        if self.work(taken) or set(kept) - {"refs/heads/series", "refs/tags/base", "refs/tags/mainline"}:
             raise TreeError(
                 f"the base is {version} now, and {self.path} has work on {taken['base']}. 'make export' it if you want it,\n"
                 f"then move {self.path} out of the way; 'make tree' makes a new one."
@@ -194,11 +251,29 @@ class Tree:
         remove(f"{self.path}.tmp")
 
     def apply(self, version):
-        files = self.patch_files()
         write(self.applying, "")
+        if self.parent:
+            self.lay_base(version)
         git(self.path, "checkout", "-q", "-B", "series", "base")
         key = self.patch_key()
-        with step(f"tree: applying {len(files)} patches of {self.patches}"):
+        count = self.apply_patches(self, lambda file, result: self.refused(file, version, result))
+        self.note_taken(version, key, self.taken()["parent"], self.head())
+        os.unlink(self.applying)
+        print(f"tree: {self.path} is {self.starts_with(version)} and {count} patches, each a commit after the tag 'base'")
+
+    def lay_base(self, version):
+        """The tag `base`, after the parent's patches as they are now."""
+        key = self.parent_key()
+        if self.taken()["parent"] == key:
+            return
+        git(self.path, "checkout", "-q", "-B", "series", "mainline")
+        self.apply_patches(self.parent, self.parent_refused)
+        git(self.path, "tag", "-f", "base")
+        self.note_taken(version, "", key, self.head())
+
+    def apply_patches(self, series, refused):
+        files = series.patch_files()
+        with step(f"tree: applying {len(files)} patches of {series.patches}"):
             for file in files:
                 with open(file, encoding="utf-8", errors="surrogateescape") as stream:
                     patch = stream.read()
@@ -207,10 +282,17 @@ class Tree:
                     check=False, data=patch, GIT_COMMITTER_NAME=AUTHOR[0], GIT_COMMITTER_EMAIL=AUTHOR[1],
                 )
                 if result.returncode:
-                    self.refused(file, version, result)
-        self.taken_now(key, version)
-        os.unlink(self.applying)
-        print(f"tree: {self.path} is {version} and {len(files)} patches, each a commit after the tag 'base'")
+                    refused(file, result)
+        return len(files)
+
+    def starts_with(self, version):
+        return f"{version} with {self.parent.patches}" if self.parent else version
+
+    def parent_refused(self, file, result):
+        """To be resolved where those patches are written; here the next make starts over."""
+        git(self.path, "am", "--abort", check=False)
+        remove(f"{self.path}/.git/rebase-apply")
+        raise TreeError(f"{file} does not apply:\n{indent(result.stdout + result.stderr)}'make tree BASE={self.parent.base}' says how to go on.")
 
     def refused(self, file, version, result):
         patch = f"{self.path}/.git/rebase-apply/patch"
@@ -219,17 +301,14 @@ class Tree:
             remove(f"{self.path}/.git/rebase-apply")
             raise TreeError(f"{file} is not a patch that git can read:\n{indent(result.stderr)}")
         # From here on the tree is the user's; put back to the base it is ours again.
-        write(self.note, json.dumps({"base": version, "patches": "", "head": git(self.path, "rev-parse", "base^{commit}").strip()}))
+        self.note_taken(version, "", self.taken()["parent"], git(self.path, "rev-parse", "base^{commit}").strip())
         os.unlink(self.applying)
         raise TreeError(
-            f"{file} does not apply to {version}:\n{indent(result.stdout + result.stderr)}"
+            f"{file} does not apply to {self.starts_with(version)}:\n{indent(result.stdout + result.stderr)}"
             f"The patches before it are commits in {self.path}; this one stopped there in the middle of git am.\n"
             f"Fix the files it names, then in {self.path}: git add, git am --continue; git am -3 the patches after it; and 'make export'.\n"
             f"Or correct {file} itself, 'git -C {self.path} am --abort && git -C {self.path} reset --hard base' and 'make tree'."
         )
-
-    def taken_now(self, key, version):
-        write(self.note, json.dumps({"base": version, "patches": key, "head": self.head()}))
 
     # export
 
@@ -264,12 +343,24 @@ class Tree:
         else:
             os.makedirs("patches", exist_ok=True)
             os.rename(partial, self.patches)
-        self.taken_now(self.patch_key(), taken["base"])
+        self.note_taken(taken["base"], self.patch_key(), taken["parent"], self.head())
         print(f"export: {count} patches in {self.patches}")
         if self.changes():
             print(f"export: {self.path} has changes that are not committed and so are in no patch")
 
     # for builds
+
+    @contextlib.contextmanager
+    def locked(self):
+        """Nobody else uses the tree. Whoever wants a tree's and its parent's takes the parent's last."""
+        os.makedirs("build/tree", exist_ok=True)
+        with open(f"{self.path}.lock", "w", encoding="utf-8") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                print(f"tree: waiting for another make that uses {self.path}", flush=True)
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
     def make_pristine(self):
         archive, version = self.source()
@@ -296,14 +387,25 @@ class Tree:
 
 
 def base_field(base, name, default=None):
+    """What bases/BASE says, or else what that of the base it is onto does."""
+    fields = {}
     with open(f"bases/{base}", encoding="utf-8") as file:
         for line in file:
             key, equals, value = line.partition("=")
-            if equals and key.strip() == name:
-                return value.strip()
+            if equals and not key.startswith("#"):
+                fields.setdefault(key.strip(), value.strip())
+    if name in fields:
+        return fields[name]
+    if "onto" in fields and name != "onto":
+        return base_field(fields["onto"], name, default)
     if default is not None:
         return default
     raise TreeError(f"bases/{base} does not say '{name} = ...'")
+
+
+def name_author(tree):
+    for key, value in zip(("name", "email"), AUTHOR):
+        git(tree, "config", f"user.{key}", value)
 
 
 def untar(archive, where):
@@ -362,13 +464,7 @@ def main(verb, base):
         names = " ".join(sorted(os.listdir("bases")))
         raise TreeError(f"there is no base '{base}': bases/ has {names}")
     tree = Tree(base)
-    os.makedirs("build/tree", exist_ok=True)
-    with open(f"build/tree/{base}.lock", "w", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"tree: waiting for another make that uses {tree.path}", flush=True)
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    with tree.locked():
         if verb == "make":
             tree.make()
         elif verb == "pristine":

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""make tree and make export, on a base of three files, and that the real patches are what export writes.
+"""make tree and make export, on a base of three files and on one that is onto it, and that the real patches are what export writes.
 
 Prints TAP.  Runs in the tool root.
 """
 
+import contextlib
 import functools
 import io
 import os
@@ -19,7 +20,7 @@ import tap
 import tree
 
 TESTS = []
-KERNELS = ("linux", "linux-6.12")
+KERNELS = ("linux", "linux-iommufd", "linux-6.12")
 BASES = (*KERNELS, "qemu")
 
 
@@ -33,8 +34,8 @@ def read(path):
         return file.read()
 
 
-def patches():
-    return {name: read(f"patches/tiny/{name}") for name in sorted(os.listdir("patches/tiny"))}
+def patches(base="tiny"):
+    return {name: read(f"patches/{base}/{name}") for name in sorted(os.listdir(f"patches/{base}"))}
 
 
 class Tiny(tree.Tree):
@@ -49,6 +50,14 @@ class Tiny(tree.Tree):
         return os.path.abspath("tiny.tar.xz"), self.version
 
 
+class Onto(tree.Tree):
+    """A base that is onto it."""
+
+    def __init__(self, tiny):
+        super().__init__("onto")
+        self.parent = tiny
+
+
 def edit(path, old, new):
     text = read(path).decode()
     assert old in text, f"{path} lacks {old!r}"
@@ -56,9 +65,9 @@ def edit(path, old, new):
         file.write(text.replace(old, new))
 
 
-def commit(subject, *more):
-    tree.git("build/tree/tiny", "add", "-A")
-    tree.git("build/tree/tiny", "commit", "-q", "-m", subject, *more)
+def commit(subject, *more, base="tiny"):
+    tree.git(f"build/tree/{base}", "add", "-A")
+    tree.git(f"build/tree/{base}", "commit", "-q", "-m", subject, *more)
 
 
 def start():
@@ -70,6 +79,10 @@ def start():
     subprocess.run(["tar", "-cJf", "tiny.tar.xz", "tiny"], check=True)
     os.makedirs("patches/tiny")
     os.makedirs("build/tree")
+    os.makedirs("bases")
+    for name, text in (("tiny", "package = tiny\n"), ("onto", "# a comment\nonto = tiny\nto = ONTO\n")):
+        with open(f"bases/{name}", "w", encoding="utf-8") as file:
+            file.write(text)
     with open("patches/tiny/0000-cover-letter.patch", "w", encoding="utf-8") as file:
         file.write("the cover letter\n")
     tiny = Tiny()
@@ -81,6 +94,23 @@ def start():
     commit("sub: change – ünd not in ASCII\n\nBecause it is so.")
     tiny.export()
     return tiny
+
+
+def start_onto(tiny):
+    """A series of one patch on that of two."""
+    onto = Onto(tiny)
+    onto.make()
+    edit("build/tree/onto/main.c", "line 20 of", "change onto the others of")
+    commit("main: change what is between", base="onto")
+    onto.export()
+    return onto
+
+
+def said(action):
+    """What it prints."""
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+        action()
+    return output.getvalue()
 
 
 refused = functools.partial(tap.refused, tree.TreeError)
@@ -245,13 +275,13 @@ def a_new_base_replaces_a_tree_without_work(tiny):
     assert b"second change" in read("build/tree/tiny/main.c")
 
 
-@test
-def every_interruption_can_be_followed_by_another_make(tiny):
+def interrupt(made, *needed):
     """Killed after ever more steps, each of which is a git command."""
-    head = tiny.head()
+    head = made.head()
     survived = 0
-    for step in range(1, 40):
-        tree.remove("build/tree/tiny")
+    for step in range(1, 60):
+        for removed in (made, *needed):
+            tree.remove(removed.path)
         child = os.fork()
         if child == 0:
             real, left = tree.git, [step]
@@ -264,15 +294,143 @@ def every_interruption_can_be_followed_by_another_make(tiny):
 
             tree.git = failing
             sys.stdout = io.StringIO()
-            tiny.make()
+            made.make()
             os._exit(0)
         survived = os.waitpid(child, 0)[1] == 0
-        tiny.make()
-        assert tiny.head() == head, f"after step {step}"
-        assert not tiny.work(tiny.taken())
+        made.make()
+        assert made.head() == head, f"after step {step}"
+        assert not made.work(made.taken())
         if survived:
             break
     assert survived, "more steps than this test knows"
+
+
+@test
+def every_interruption_can_be_followed_by_another_make(tiny):
+    interrupt(tiny)
+
+
+@test
+def every_interruption_of_a_base_onto_another_can_be_followed_by_another_make(tiny):
+    onto = start_onto(tiny)
+    tree.remove(onto.path)
+    onto.make()  # with the dates that patches have
+    interrupt(onto, tiny)
+
+
+@test
+def a_base_onto_another_starts_with_its_files_and_patches(tiny):
+    onto = Onto(tiny)
+    onto.make()  # it has no patches, and no folder for them
+    subjects = tree.git(onto.path, "log", "--format=%s", "base").splitlines()
+    assert subjects == ["sub: change – ünd not in ASCII", "main: change the third line", "tiny 1.0"], subjects
+    assert onto.head() == tree.git(onto.path, "rev-parse", "base").strip()
+    assert tree.git(onto.path, "diff", "mainline") == tree.git(tiny.path, "diff", "base")
+    assert tree.git(onto.path, "remote") == ""
+    assert tree.base_field("onto", "package") == "tiny" and tree.base_field("onto", "to") == "ONTO"
+    # The other tree can go away, and come again.
+    tree.remove(tiny.path)
+    tree.git(onto.path, "fsck", "--full", "--strict")
+    onto.make()
+    assert not os.path.exists(tiny.path)
+    tree.remove(onto.path)
+    onto.make()
+    assert os.path.exists(tiny.path)
+
+
+@test
+def a_base_onto_another_exports_its_own_patches(tiny):
+    before = patches()
+    onto = start_onto(tiny)
+    exported = patches("onto")
+    assert list(exported) == ["0001-main-change-what-is-between.patch"], list(exported)
+    tree.remove(onto.path)
+    onto.make()
+    onto.export()
+    assert patches("onto") == exported and patches() == before
+
+
+@test
+def a_base_onto_another_takes_its_new_patches(tiny):
+    onto = start_onto(tiny)
+    edit("build/tree/tiny/Makefile", "line 7 of", "changed")
+    commit("Makefile: change")
+    tiny.export()
+    onto.make()
+    assert b"changed" in read("build/tree/onto/Makefile") and b"change onto the others" in read("build/tree/onto/main.c")
+    assert tree.git(onto.path, "log", "--format=%s", "-2").splitlines() == ["main: change what is between", "Makefile: change"]
+    assert tree.git(onto.path, "rev-list", "--count", "base..HEAD").strip() == "1"
+    assert not onto.work(onto.taken())
+    # And leaves alone what is new in neither.
+    head, base = onto.head(), tree.git(onto.path, "rev-parse", "base")
+    edit("patches/onto/0001-main-change-what-is-between.patch", "change onto the others", "another change")
+    onto.make()
+    assert onto.head() != head and tree.git(onto.path, "rev-parse", "base") == base
+
+
+@test
+def a_base_onto_another_is_told_of_work_that_it_lacks(tiny):
+    onto = start_onto(tiny)
+    assert "until" not in said(onto.make)
+    edit("build/tree/tiny/Makefile", "line 7 of", "changed")
+    assert "build/tree/tiny has 1 changed file, not in build/tree/onto until 'make export BASE=tiny'" in said(onto.make)
+    commit("Makefile: change")
+    assert "build/tree/tiny has commits of its own" in said(onto.make)
+    tree.remove(onto.path)
+    assert "build/tree/tiny has commits of its own" in said(onto.make)
+    assert b"changed" not in read("build/tree/onto/Makefile")
+
+
+@test
+def work_on_a_base_onto_another_is_not_thrown_away(tiny):
+    onto = start_onto(tiny)
+    edit("build/tree/tiny/Makefile", "line 7 of", "changed")
+    commit("Makefile: change")
+    tiny.export()
+    edit("build/tree/onto/main.c", "line 10 of", "precious")
+    refused(onto.make, "patches/tiny has changed", "1 changed file", "make export")
+    commit("main: precious", base="onto")
+    refused(onto.make, "patches/tiny has changed", "commits of its own")
+    onto.export()
+    assert list(patches("onto")) == ["0001-main-change-what-is-between.patch", "0002-main-precious.patch"]
+    onto.make()
+    assert b"precious" in read("build/tree/onto/main.c") and b"changed" in read("build/tree/onto/Makefile")
+    edit("build/tree/onto/main.c", "line 12 of", "precious, too")
+    tiny.version = "tiny 2.0"
+    refused(onto.make, "tiny 2.0", "out of the way")
+    tree.git(onto.path, "checkout", "-q", "main.c")
+    onto.make()
+    assert tree.git(onto.path, "log", "--format=%s", "mainline").strip() == "tiny 2.0"
+    assert tree.git(tiny.path, "log", "--format=%s", "base").strip() == "tiny 2.0"
+
+
+@test
+def a_patch_of_the_other_base_that_does_not_apply_is_resolved_there(tiny):
+    onto = start_onto(tiny)
+    name = "patches/tiny/0002-sub-change-nd-not-in-ASCII.patch"
+    edit(name, "-line 30 of", "-line thirty of")
+    refused(onto.make, name, "'make tree BASE=tiny'")
+    refused(onto.make, name)
+    edit(name, "-line thirty of", "-line 30 of")
+    onto.make()
+    assert not onto.work(onto.taken()) and b"change onto the others" in read("build/tree/onto/main.c")
+
+
+@test
+def a_patch_that_does_not_apply_onto_the_other_base_can_be_resolved(tiny):
+    onto = start_onto(tiny)
+    edit("build/tree/tiny/main.c", "line 20 of", "the same line of")
+    commit("main: change the same line")
+    tiny.export()
+    refused(onto.make, "0001-main-change-what-is-between.patch", "tiny 1.0 with patches/tiny", "git am")
+    refused(onto.make, "in the middle of a git am")
+    edit("build/tree/onto/main.c", "".join(read("build/tree/onto/main.c").decode().partition("<<<<<<<")[1:2]), "resolved ")
+    tree.git(onto.path, "add", "-A")
+    tree.git(onto.path, "am", "--continue")
+    onto.export()
+    tree.remove(onto.path)
+    onto.make()
+    assert b"resolved" in read("build/tree/onto/main.c")
 
 
 @test
