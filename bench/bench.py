@@ -11,11 +11,12 @@ import sys
 from dataclasses import dataclass
 
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-sys.path.insert(0, os.path.join(TOP, "lab", "tree"))
+sys.path[:0] = [os.path.join(TOP, "lab", "tree"), os.path.join(TOP, "lab", "kernel")]
 import tree
+from kernels import SOURCES
 
 OUT = "build/bench"
-SOURCES = {"stock": "build/tree/linux.base", "patched": "build/tree/linux"}
+COMPARED = ("stock", "patched")
 
 # What those pay who do not use a window, or have one: patched over stock.
 RATIO = 1.01
@@ -69,14 +70,14 @@ def measure(kernel):
 
 def sizes(kernel):
     said = call(
-        "lab/in-root", "--bind", SOURCES[kernel], "/src", "--bind", f"build/kernel/{kernel}", "/out", "python3", "bench/sizes.py"
+        "lab/in-root", "--bind", SOURCES[kernel].path, "/src", "--bind", f"build/kernel/{kernel}", "/out", "python3", "bench/sizes.py"
     )
     return {name: int(size) for name, size in map(str.split, said.splitlines())}
 
 
 def bloat():
     """What bloat-o-meter says of vmlinux, without its list of functions."""
-    said = call(f"{SOURCES['patched']}/scripts/bloat-o-meter", "-p", "aarch64-linux-gnu-", "build/kernel/stock/vmlinux", "build/kernel/patched/vmlinux")
+    said = call(f"{SOURCES['patched'].path}/scripts/bloat-o-meter", "-p", "aarch64-linux-gnu-", "build/kernel/stock/vmlinux", "build/kernel/patched/vmlinux")
     lines = said.splitlines()
     return [lines[0], lines[-1]]
 
@@ -185,9 +186,9 @@ def draw(stock, patched):
 
 
 def main():
-    base = tree.Tree("linux").source()[1]
+    base = tree.Tree(SOURCES["stock"].base).source()[1]
     versions, figures, structures, failed = {}, {}, {}, []
-    for kernel in SOURCES:
+    for kernel in COMPARED:
         versions[kernel], figures[kernel] = measure(kernel)
         structures[kernel] = sizes(kernel)
         save(kernel, base, versions[kernel], figures[kernel], structures[kernel])

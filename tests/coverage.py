@@ -1,4 +1,4 @@
-"""Which lines that the series adds to drivers/ do the tests execute?
+"""Which lines that the series add to drivers/ do the tests execute?
 
 Boots the kernel `coverage`, which counts with gcov, runs the KUnit tests and the selftests of the series in it, and prints
 the figure and every line that was not executed. Each of those has to be in tests/coverage/unreached, with the reason why no
@@ -19,10 +19,11 @@ import sys
 import reasons
 
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-sys.path.insert(0, os.path.join(TOP, "lab", "tree"))
+sys.path[:0] = [os.path.join(TOP, "lab", "tree"), os.path.join(TOP, "lab", "kernel")]
 import tree
+from kernels import SOURCES
 
-LINUX = tree.Tree("linux")
+LINUX = tree.Tree(SOURCES["patched"].base)
 OUT = "build/coverage"
 OBJECTS = "build/kernel/coverage"  # /out of the build
 MODULE = "build/module/coverage"  # the modules of tests/module, and their tests
@@ -100,7 +101,7 @@ def added():
     """(file, line) -> its text, for all that the tree, as it is, adds to drivers/. Tests are not what is tested."""
     found = {}
     name, number = "", 0
-    for line in tree.git(LINUX.path, "diff", "-U0", "--no-ext-diff", "--no-renames", "--default-prefix", "base", "--", "drivers/*.[ch]").splitlines():
+    for line in tree.git(LINUX.path, "diff", "-U0", "--no-ext-diff", "--no-renames", "--default-prefix", LINUX.unpatched, "--", "drivers/*.[ch]").splitlines():
         if line.startswith("+++ "):
             name = line.removeprefix("+++ b/")
         elif match := re.match(r"@@ -\S+ \+(\d+)", line):

@@ -1,7 +1,7 @@
 """The kernels, as a table: what they are built from, and what the virtual host needs to know about them.
 
-    kernels.py NAME     prints base and verb of a kernel's source (see tree.py), the name of its selftests and its patch, if any;
-                        or says which kernels there are
+    kernels.py NAME     prints base and verb of a kernel's source (see tree.py), where that is, the name of its selftests and its
+                        patch, if any; or says which kernels there are
 """
 
 import sys
@@ -23,11 +23,15 @@ class Source:
         """What tree.py does to make it."""
         return "make" if self.patched else "pristine"
 
+    @property
+    def path(self):
+        return f"build/tree/{self.base}" + ("" if self.patched else ".base")
 
-# 6.12 has no VFIO selftests: mainline's, which are programs, judge it.
+
+# All series for mainline are in one tree. 6.12 has no VFIO selftests: mainline's, which are programs, judge it.
 SOURCES = {
     "stock": Source("linux", False, "stock"),
-    "patched": Source("linux", True, "patched"),
+    "patched": Source("linux-iommufd", True, "patched"),
     "lts-stock": Source("linux-6.12", False, "stock"),
     "lts": Source("linux-6.12", True, "patched"),
 }
@@ -99,4 +103,5 @@ if __name__ == "__main__":
     if sys.argv[1] not in KERNELS:
         sys.exit(f"there is no kernel '{sys.argv[1]}'; there are:\n" + "".join(f"  {name}: {kernel.what}\n" for name, kernel in KERNELS.items()))
     asked = KERNELS[sys.argv[1]]
-    print(SOURCES[asked.source].base, SOURCES[asked.source].verb, asked.selftests, asked.patch)
+    origin = SOURCES[asked.source]
+    print(origin.base, origin.verb, origin.path, asked.selftests, asked.patch)
