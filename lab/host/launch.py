@@ -97,8 +97,9 @@ def strings(words):
 
 def guest_files(args):
     """What init reads from /lab, see lab/guest/init.c."""
-    environment = dict(ENVIRONMENT, **machines.DEVICES)
-    environment["VFIO_SELFTESTS_BDF"] = machines.DEVICES["VFIO_IGB_BDFS"].split()[0]
+    devices = machines.devices(machines.MACHINES[args.machine])
+    environment = dict(ENVIRONMENT, **devices)
+    environment["VFIO_SELFTESTS_BDF"] = devices["VFIO_IGB_BDFS"].split()[0]
     environment["LAB_KERNEL"], environment["LAB_MACHINE"] = args.kernel, args.machine
     if args.shell:
         size = os.get_terminal_size()
@@ -106,7 +107,7 @@ def guest_files(args):
     return {
         "lab/argv": strings(args.command),
         "lab/environ": strings(f"{name}={value}" for name, value in environment.items()),
-        "lab/devices": "\n".join(" ".join(machines.DEVICES.values()).split()).encode(),
+        "lab/devices": "\n".join(" ".join(devices.values()).split()).encode(),
     }
 
 

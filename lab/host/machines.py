@@ -36,6 +36,7 @@ class Machine:
     arch: str = "arm64"
     append: str = ""
     kvm: bool = False  # has guests of its own
+    pair: bool = False  # has two more igbs, in one IOMMU group
 
 
 ARCHITECTURES = {
@@ -58,6 +59,9 @@ IGB_PORT_SLOT = 4  # of the root port on the first complex; slot 0 on the others
 EDU_SLOT = 5
 IOMMU_SLOT = 8  # of an IOMMU that is a PCI device
 VECTORS_SLOT = 9  # of a device with more MSI-X vectors than an igb has; neither firmware nor kernel does anything with it
+SWITCH_SLOT = 12  # of the root port that the switch with the pair is behind
+# Nothing uses I/O ports, and windows of 4 KiB for them cannot be mapped where pages have 64.
+PORT = "io-reserve=0,romfile="
 
 # What the guest finds them under in its environment.
 DEVICES = {
@@ -65,6 +69,7 @@ DEVICES = {
     "VFIO_EDU_BDF": "0000:00:05.0",
     "VFIO_VECTORS_BDF": "0000:00:09.0",
 }
+PAIR = {"VFIO_PAIR_BDFS": "0000:04:00.0 0000:05:00.0"}
 
 # The first of each architecture is its default.
 MACHINES = {
@@ -91,6 +96,12 @@ MACHINES = {
         iommu="arm-smmuv3,primary-bus={bus}",
         kvm=True,
     ),
+    "group": Machine(
+        what="as smmuv3, with two more igbs, in one IOMMU group",
+        board="virt,gic-version=3,its=on",
+        iommu="arm-smmuv3,primary-bus={bus}",
+        pair=True,
+    ),
     "intel-iommu": Machine(
         what="x86-64, one Intel IOMMU for the same devices",
         board="q35,kernel-irqchip=split",
@@ -102,6 +113,10 @@ MACHINES = {
 
 def default(arch):
     return next(name for name, machine in MACHINES.items() if machine.arch == arch)
+
+
+def devices(machine):
+    return {**DEVICES, **PAIR} if machine.pair else DEVICES
 
 
 def options(machine, memory, cpus):
@@ -123,9 +138,16 @@ def options(machine, memory, cpus):
             out += ["-device", machine.iommu.format(bus=bus)]
         port = f"port.{complex_.bus:x}"
         place = f"bus={bus},addr={port_slot:#x},chassis={complex_.bus + 1}"
-        # Nothing uses I/O ports, and windows of 4 KiB for them cannot be mapped where pages have 64.
-        out += ["-device", f"pcie-root-port,id={port},{place},io-reserve=0,romfile="]
+        out += ["-device", f"pcie-root-port,id={port},{place},{PORT}"]
         out += ["-device", f"igb,bus={port},romfile="]
+    if machine.pair:
+        # The ports of this switch are functions of one device that does not say that it keeps their traffic apart (ACS): all that
+        # is behind them is one group. Two functions of an igb would not be: the kernel knows that they do keep it apart.
+        out += ["-device", f"pcie-root-port,id=port.switch,bus=pcie.0,addr={SWITCH_SLOT:#x},chassis=2,{PORT}"]
+        out += ["-device", "x3130-upstream,id=switch,bus=port.switch"]
+        for function in (0, 1):
+            out += ["-device", f"xio3130-downstream,id=switch.{function},bus=switch,addr=0x0.{function},multifunction=on,chassis={3 + function}"]
+            out += ["-device", f"igb,bus=switch.{function},romfile="]
     out += ["-device", f"edu,bus=pcie.0,addr={EDU_SLOT:#x}"]
     out += ["-device", f"virtio-balloon-pci,vectors=32,bus=pcie.0,addr={VECTORS_SLOT:#x},romfile="]
     return out
