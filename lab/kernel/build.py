@@ -1,4 +1,4 @@
-"""Build a kernel, or the VFIO selftests, of the tree at /src into /out.
+"""Build a kernel, or the selftests of VFIO and iommufd, of the tree at /src into /out.
 
     build.py kernel NAME            as in kernels.py
     build.py selftests NAME         of this kernel's source, for its architecture
@@ -30,6 +30,7 @@ COMPILERS = {
 
 # The same for everyone, so that the same sources give the same kernel.
 ENVIRONMENT = {"KBUILD_BUILD_TIMESTAMP": tree.EPOCH, "KBUILD_BUILD_USER": "lab", "KBUILD_BUILD_HOST": "lab", "KBUILD_BUILD_VERSION": "1"}
+IOMMUFD_PROGRAMS = ("/out/iommufd", "/out/iommufd_fail_nth")
 COMPILED = r"^  (CC|AS|LD|AR|HOSTCC|VDSO|GEN|HDRINST) "
 
 
@@ -124,13 +125,22 @@ def kernel(name):
 
 def selftests(name):
     made = KERNELS[name]
-    with unless_built(key_of(sources(made.source)), "/out/vfio_dma_mapping_test") as needed:
+    with unless_built(key_of(sources(made.source)), "/out/vfio_dma_mapping_test", *IOMMUFD_PROGRAMS) as needed:
         if needed:
             step(f"selftests {name}: headers", f"headers-{name}", *make(made.arch, "headers_install"))
             step(
                 f"selftests {name}", f"selftests-{name}",
                 *make(made.arch, "-C", "/src/tools/testing/selftests/vfio", "OUTPUT=/out", "KHDR_INCLUDES=-isystem /out/usr/include",
                       "EXTRA_CFLAGS=-O2 -static"),
+            )
+            # Their Makefile does not know which headers they are made of.
+            for program in IOMMUFD_PROGRAMS:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(program)
+            step(
+                f"selftests {name}: iommufd", f"selftests-iommufd-{name}",
+                *make(made.arch, "-C", "/src/tools/testing/selftests/iommu", "OUTPUT=/out", "KHDR_INCLUDES=-isystem /out/usr/include",
+                      "LDFLAGS=-static"),
             )
 
 

@@ -72,8 +72,10 @@ EVERY_LINE = (
 KERNELS = {
     "stock": Kernel("mainline base, unpatched", "stock", ("base", "nested")),
     "patched": Kernel("with the series; the default", "patched", ("base", "nested")),
+    "compat-stock": Kernel("stock, with iommufd in the place of type1", "stock", ("base", "nested", "compat", "mock")),
+    "compat": Kernel("patched, with iommufd in the place of type1", "patched", ("base", "nested", "compat", "mock")),
     "debug": Kernel(
-        "patched, with lockdep, KASAN, UBSAN, kmemleak, fault injection, KUnit", "patched", ("base", "debug"),
+        "patched, with lockdep, KASAN, UBSAN, kmemleak, fault injection, KUnit", "patched", ("base", "debug", "mock"),
         memory="2G",  # kmemleak looks at every page: half the memory, half the time
         slow=True,
     ),
