@@ -29,9 +29,9 @@ sys.path.insert(0, os.path.join(TOP, "lab", "kernel"))
 from build import COMPILERS, options
 
 OUT = "build/check"
-LINUX, QEMU = tree.Tree("linux"), tree.Tree("qemu")
-SOURCES = {"stock": LINUX.pristine, "patched": LINUX.path}
-LTS = tree.Tree("linux-6.12")
+LINUX, LTS, QEMU = tree.Tree("linux"), tree.Tree("linux-6.12"), tree.Tree("qemu")
+BOTH = tree.Tree("linux-iommufd")  # the series that is onto LINUX's, and LINUX's: what it touches is looked at once, with both applied
+SOURCES = {"stock": LINUX.pristine, "patched": BOTH.path}
 JOBS = len(os.sched_getaffinity(0))
 
 # Small kernels with VFIO, for which the series is compiled: fragments of lab/kernel, or tests/check. Nothing that changes the
@@ -42,10 +42,15 @@ CONFIGS = {
     "arm": ("tests/check/arm.config",),
 }
 KUNIT = "CONFIG_KUNIT=y\nCONFIG_IOMMU_DMA_KUNIT_TEST=y\n"
+MOCK = "lab/kernel/mock.config"  # where it can be had: what iommufd's tests have in the kernel
 # What the series changes is in these.
 DIRECTORIES = ("drivers/iommu/", "drivers/vfio/", "drivers/irqchip/")
 SELFTESTS = "tools/testing/selftests/vfio"
-MAKE_SELFTESTS = ("-C", f"/src/{SELFTESTS}", "OUTPUT=/out", "KHDR_INCLUDES=-isystem /out/usr/include")
+# By directory, how its programs are built.
+MAKE_SELFTESTS = {
+    directory: ("-C", f"/src/{directory}", "OUTPUT=/out", "KHDR_INCLUDES=-isystem /out/usr/include", flags)
+    for directory, flags in ((SELFTESTS, "EXTRA_CFLAGS=-O2 -static"), ("tools/testing/selftests/iommu", "LDFLAGS=-static"))
+}
 EXCEPTIONS = "tests/check/checkpatch"
 
 
@@ -72,7 +77,8 @@ def make(source, where, *args, arch="arm64"):
 
 
 def touched_by_series(kind="d", series=None):
-    return tree.git((series or LINUX).path, "diff", "--name-only", f"--diff-filter={kind}", "base").split()
+    series = series or BOTH
+    return tree.git(series.path, "diff", "--name-only", f"--diff-filter={kind}", series.unpatched).split()
 
 
 def touched(*suffixes):
@@ -82,7 +88,7 @@ def touched(*suffixes):
 def compiled():
     """Of the C files touched, those with an object; the others are included in these."""
     for name in touched(".c"):
-        with open(f"{LINUX.path}/{os.path.dirname(name)}/Makefile", encoding="utf-8") as file:
+        with open(f"{BOTH.path}/{os.path.dirname(name)}/Makefile", encoding="utf-8") as file:
             if re.search(rf"\b{re.escape(os.path.basename(name)[:-2])}\.o\b", file.read()):
                 yield name
 
@@ -109,9 +115,9 @@ def out(name, arch):
     return f"{OUT}/{name}.{arch}"
 
 
-def configure(source, where, arch, more=""):
-    wanted = more
-    for fragment in CONFIGS[arch]:
+def configure(source, where, arch, more=(), text=""):
+    wanted = text
+    for fragment in (*CONFIGS[arch], *more):
         with open(fragment, encoding="utf-8") as file:
             wanted += file.read()
     os.makedirs(where, exist_ok=True)
@@ -124,7 +130,7 @@ def configure(source, where, arch, more=""):
 
 
 def prepare(name, arch):
-    configure(SOURCES[name], out(name, arch), arch, KUNIT)
+    configure(SOURCES[name], out(name, arch), arch, (MOCK,) if arch == "arm64" else (), KUNIT)
 
 
 def compile_both(file, *args):
@@ -205,16 +211,17 @@ def other_compiler(arch):
 def everything_configured():
     """Every driver of VFIO and IOMMUs, and of what is nowhere else configured, in a kernel that makes errors of warnings."""
     where = f"{OUT}/allmodconfig"
-    make(LINUX.path, where, "allmodconfig")
-    make(LINUX.path, where, "drivers/vfio/", "drivers/iommu/", "drivers/irqchip/irq-ls-scfg-msi.o")
+    make(BOTH.path, where, "allmodconfig")
+    make(BOTH.path, where, "drivers/vfio/", "drivers/iommu/", "drivers/irqchip/irq-ls-scfg-msi.o")
 
 
 def selftests(arch):
-    """From scratch; their Makefile makes errors of warnings."""
+    """From scratch; VFIO's Makefile makes errors of warnings."""
     where = f"{OUT}/selftests.{arch}"
     tree.remove(where)
-    make(LINUX.path, where, "headers_install", arch=arch)
-    make(LINUX.path, where, *MAKE_SELFTESTS, "EXTRA_CFLAGS=-O2 -static", arch=arch)
+    make(BOTH.path, where, "headers_install", arch=arch)
+    for words in MAKE_SELFTESTS.values():
+        make(BOTH.path, where, *words, arch=arch)
 
 
 HEADER = """#include <linux/vfio.h>
@@ -231,7 +238,7 @@ int main(void)
 def header(language, *compiler):
     """The uapi header as a program gets to see it."""
     where = f"{OUT}/header"
-    make(LINUX.path, where, "headers_install", arch="x86")
+    make(BOTH.path, where, "headers_install", arch="x86")
     status, output = call(
         *compiler, "-Wall", "-Wextra", "-Werror", "-fsyntax-only", "-isystem", "/usr/include", "-I", f"{where}/usr/include", "-x", language, "-",
         data=HEADER,
@@ -285,7 +292,7 @@ def maintainers():
     """Every new file has someone to send its patches to."""
     alone = []
     for name in touched_by_series("A"):
-        people = call("perl", "scripts/get_maintainer.pl", "--nogit", "--nogit-fallback", "-f", name, cwd=LINUX.path)[1]
+        people = call("perl", "scripts/get_maintainer.pl", "--nogit", "--nogit-fallback", "-f", name, cwd=BOTH.path)[1]
         if not re.search(r"\((maintainer|supporter|reviewer):(?!THE REST)", people):
             alone.append(name)
     if alone:
@@ -314,7 +321,7 @@ def same_interface():
 def same_header():
     """QEMU's copy of the uapi header gets what an update from the kernel's would bring, to the letter."""
     headers = ((LINUX, "include/uapi/linux/vfio.h"), (QEMU, "linux-headers/linux/vfio.h"))
-    lines = [changed_lines(tree.git(series.path, "diff", "base", "--", name)) for series, name in headers]
+    lines = [changed_lines(tree.git(series.path, "diff", series.unpatched, "--", name)) for series, name in headers]
     differences = list(difflib.unified_diff(*lines, *(f"{series.patches}: {name}" for series, name in headers), n=0, lineterm=""))
     if differences or not lines[0]:
         raise Failed("\n".join(differences) or "the series changes no uapi header")
@@ -387,24 +394,24 @@ def spelling():
 
 
 def promises_have_tests():
-    """The tests that README names for each promise exist, and so do the patches."""
+    """The tests that README names for each promise exist, and so do the patches, those of linux-iommufd after an i."""
     with open("README.md", encoding="utf-8") as file:
         table = file.read().split("## What is promised", 1)[1].split("\n## ", 1)[0]
     existing = {}  # what README calls a program -> its tests
-    for name in [f"{LINUX.path}/{name}" for name in touched_by_series()] + tracked():
-        if name.endswith(("_test.c", "kunit.c")):
-            program = os.path.basename(name).removeprefix("vfio_reserved_msi_").removesuffix("_test.c")
+    for name in [f"{BOTH.path}/{name}" for name in touched_by_series()] + tracked():
+        if name.endswith(("_test.c", "kunit.c")) or "/selftests/iommu/" in name:
+            program = os.path.basename(name).removeprefix("vfio_reserved_msi_").removesuffix("_test.c").removesuffix(".c")
             with open(name, encoding="utf-8") as file:
                 existing["KUnit" if name.endswith("kunit.c") else program] = re.findall(r"(?:TEST_F(?:_TIMEOUT)?\(\w+, |KUNIT_CASE\()(\w+)", file.read())
     rows = [line.split("|")[1:-1] for line in table.splitlines() if line.startswith("| ") and not line.startswith("| ---")][1:]
-    number = len(LINUX.patch_files())
+    numbers = {"": len(LINUX.patch_files()), "i": len(BOTH.patch_files())}
     wrong = []
     for promise, patches, tests in rows:
         if not tests.strip():
             wrong.append(f"no test: {promise.strip()}")
-        for patch in re.findall(r"\d+", patches):
-            if not 1 <= int(patch) <= number:
-                wrong.append(f"no patch {patch}: {promise.strip()}")
+        for series, patch in re.findall(r"(i?)(\d+)", patches):
+            if not 1 <= int(patch) <= numbers[series]:
+                wrong.append(f"no patch {series}{patch}: {promise.strip()}")
         program = "iova"
         for named, name in re.findall(r"(\*\w+\*|KUnit)|`([a-z]\w*\*?)`", tests):
             program = named.strip("*") or program
@@ -417,11 +424,11 @@ def promises_have_tests():
 def coccinelle(which="*"):
     """What scripts/coccicheck does for a file, all scripts. What was said about a file's contents once is not asked again."""
     where, notes = f"{OUT}/coccinelle", f"{OUT}/coccinelle.{re.sub('[^a-z0-9]', '-', which)}.json"
-    scripts = tree.git(LINUX.path, "ls-files", f"scripts/coccinelle/{which}.cocci").split()
+    scripts = tree.git(BOTH.path, "ls-files", f"scripts/coccinelle/{which}.cocci").split()
     known, wanted = remembered(notes), {}
     tree.remove(where)
     for name, source in SOURCES.items():
-        texts = [tree.git(LINUX.path, "rev-parse", *(f"HEAD:{script}" for script in scripts)), call("spatch", "--version")[1]]
+        texts = [tree.git(BOTH.path, "rev-parse", *(f"HEAD:{script}" for script in scripts)), call("spatch", "--version")[1]]
         for file in touched(".c", ".h"):
             if os.path.exists(f"{source}/{file}"):
                 with open(f"{source}/{file}", encoding="utf-8") as stream:
@@ -430,7 +437,7 @@ def coccinelle(which="*"):
                 if key not in known:
                     os.makedirs(os.path.dirname(f"{where}/{key}/{file}"), exist_ok=True)
                     shutil.copy(f"{source}/{file}", f"{where}/{key}/{file}")
-    source = os.path.abspath(LINUX.path)
+    source = os.path.abspath(BOTH.path)
     places = ("arch/arm64/include", "include", "arch/arm64/include/uapi", "include/uapi")
     includes = [word for place in places for word in ("-I", f"{source}/{place}")]
 
@@ -471,20 +478,21 @@ def remembered(notes):
     return {}
 
 
-def build_what_changed(source, changed, known):
-    """A checkout of one commit, which changed these files; known: what the base is warned about."""
+def build_what_changed(source, changed, known, more):
+    """A checkout of one commit, which changed these files; known: what the base is warned about; more: fragments for arm64."""
     if any(name.startswith(("drivers/", "include/")) for name in changed):
         for arch in CONFIGS:
             where = f"{source}.{arch}"
-            configure(source, where, arch)
+            configure(source, where, arch, more if arch == "arm64" else ())
             # An image, so that nothing is missing; once is enough for that. With the flags of the lab's kernels, so that
             # ccache knows most of it: warnings are looked for, and not made errors.
             said = make(source, where, *(("Image",) if arch == "arm64" else DIRECTORIES), arch=arch)
             no_new_warnings(known.setdefault(arch, said), said)
-    if any(name.startswith(SELFTESTS) for name in changed):
-        where = f"{source}.selftests"
-        make(source, where, "headers_install")
-        make(source, where, *MAKE_SELFTESTS, "EXTRA_CFLAGS=-O2 -static")
+    for directory, words in MAKE_SELFTESTS.items():
+        if any(name.startswith(directory) for name in changed):
+            where = f"{source}.selftests"
+            make(source, where, "headers_install")
+            make(source, where, *words)
 
 
 def every_patch_builds(base):
@@ -496,7 +504,8 @@ def every_patch_builds(base):
         os.rename(f"{source}.tmp", source)
     tree.git(source, "fetch", "-q", "origin")
     tools = [call("dpkg-query", "-W")[1], str(CONFIGS)]
-    for fragment in sorted({fragment for fragments in CONFIGS.values() for fragment in fragments}):
+    more = (MOCK,) if base.parent else ()  # what it changes is iommufd
+    for fragment in sorted({fragment for fragments in (*CONFIGS.values(), more) for fragment in fragments}):
         with open(fragment, encoding="utf-8") as file:
             tools.append(file.read())
     commits = tree.git(base.path, "rev-list", "--reverse", "--boundary", "base..HEAD").replace("-", "").split()
@@ -512,7 +521,7 @@ def every_patch_builds(base):
         tree.git(source, "checkout", "-q", "-f", "--detach", commit)
         changed = tree.git(source, "show", "--format=", "--name-only", commit).split()
         try:
-            build_what_changed(source, changed, known)
+            build_what_changed(source, changed, known, more)
         except Failed as failed:
             raise Failed(f"{tree.git(source, 'log', '-1', '--format=%s', commit)}{failed}") from failed
         built[key] = True
@@ -522,7 +531,7 @@ def every_patch_builds(base):
 def plan(quick):
     checks = [("shellcheck", shellcheck), ("python", python), ("spelling", spelling), ("no kernel source committed", no_kernel_source)]
     checks += [("promises have tests", promises_have_tests), ("maintainers", maintainers), ("6.12 has the same interface", same_interface)]
-    for base in (LINUX,) if quick else (LINUX, LTS):
+    for base in (LINUX, BOTH) if quick else (LINUX, BOTH, LTS):
         for patch in base.patch_files():
             checks.append((f"checkpatch {os.path.relpath(patch, 'patches')}", lambda base=base, patch=patch: checkpatch(base, patch)))
     checks.append(("the code of docs/vmm.md is that of docs/examples", documented_code))
@@ -553,7 +562,7 @@ def plan(quick):
     for arch in ("arm64", "x86"):
         checks.append((f"selftests for {arch}", lambda arch=arch: selftests(arch)))
     checks.append(("allmodconfig", everything_configured))
-    for base in (LINUX, LTS):
+    for base in (LINUX, BOTH, LTS):
         checks.append((f"every patch builds, {base.base}", lambda base=base: every_patch_builds(base)))
     return checks
 

@@ -1,6 +1,6 @@
 """Every check of tests/check.py notices the mistake that it is for: each is given one, and has to fail and say what.
 
-Prints TAP.  Runs in the tool root.  Mistakes are made in a checkout of build/tree/linux and in a folder of files, nowhere else.
+Prints TAP.  Runs in the tool root.  Mistakes are made in a checkout of the patched tree and in a folder of files, nowhere else.
 """
 
 import contextlib
@@ -270,12 +270,12 @@ def main():
     check.OUT = "build/planted"
     os.makedirs(check.OUT, exist_ok=True)
     check.LINUX.pristine = os.path.abspath(check.LINUX.pristine)
-    real = check.LINUX
+    real = check.BOTH
     wanted = [(name, function) for name, function in TESTS if not sys.argv[1:] or sys.argv[1] in name]
     print(f"TAP version 13\n1..{len(wanted)}", flush=True)
     linux = Planted("planted", real)
-    linux.pristine = real.pristine
-    check.LINUX = linux
+    linux.pristine, linux.patches = check.LINUX.pristine, check.LINUX.patches
+    check.LINUX = check.BOTH = linux
     for name in check.SOURCES:
         for arch in check.CONFIGS:
             check.prepare(name, arch)
