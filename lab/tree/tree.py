@@ -290,7 +290,6 @@ class Tree:
 
     def parent_refused(self, file, result):
         """To be resolved where those patches are written; here the next make starts over."""
-        git(self.path, "am", "--abort", check=False)
         remove(f"{self.path}/.git/rebase-apply")
         raise TreeError(f"{file} does not apply:\n{indent(result.stdout + result.stderr)}'make tree BASE={self.parent.base}' says how to go on.")
 

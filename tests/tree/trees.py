@@ -412,6 +412,10 @@ def a_patch_of_the_other_base_that_does_not_apply_is_resolved_there(tiny):
     refused(onto.make, name, "'make tree BASE=tiny'")
     refused(onto.make, name)
     edit(name, "-line thirty of", "-line 30 of")
+    with open("patches/tiny/0003-nonsense.patch", "w", encoding="utf-8") as file:
+        file.write("nonsense\n")
+    refused(onto.make, "0003-nonsense.patch", "'make tree BASE=tiny'")
+    os.unlink("patches/tiny/0003-nonsense.patch")
     onto.make()
     assert not onto.work(onto.taken()) and b"change onto the others" in read("build/tree/onto/main.c")
 
