@@ -30,7 +30,7 @@ kernel: setup ## build a kernel: KERNEL=patched (the default) or another one of 
 qemu: setup ## build QEMU with patches/qemu, for the machine "nested"
 	@lab/qemu/build
 
-selftests: setup ## build the VFIO selftests of stock and patched
+selftests: setup ## build the selftests of VFIO and iommufd, of stock and patched
 	@lab/build selftests stock
 	@lab/build selftests patched
 
@@ -38,6 +38,8 @@ test: setup ## everything that must pass; ends with "N passed, N failed, N skipp
 	@lab/build kernel stock
 	@lab/build kernel patched
 	@lab/build kernel debug
+	@lab/build kernel compat-stock
+	@lab/build kernel compat
 	@lab/build selftests stock
 	@lab/build selftests patched
 	@lab/qemu/build

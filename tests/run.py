@@ -36,8 +36,9 @@ ARGUMENTS = {"vfio_pci_sriov_uapi_test": "vfio_pci.enable_sriov=1"}
 
 LONGEST = ("vfio_pci_driver_test", "fail_nth_test", "/nested", "/model many")
 
-# Where 6.12 differs from mainline, and why.
+# Where 6.12 differs from mainline, and why; and what fails on mainline, and why.
 DIFFERENCES = "tests/lts-differences"
+KNOWN = "tests/stock-failures"
 
 
 @dataclasses.dataclass
@@ -49,6 +50,7 @@ class Suite:
     share: str = "build/test"  # the guest's /mnt
     compare: str = ""  # the suite that ran the same program on another kernel
     different: tuple = ()  # in what it may differ from that: Difference
+    known: tuple = ()  # what fails, with or without the series: Difference
     machine: str = ""  # empty: the kernel's default
     which: str = TEST  # of the lists it is on
 
@@ -75,6 +77,17 @@ def upstream(before, after, which=TEST):
             yield Suite(f"{kernel}/{program}", [f"./{program}"], kernel, append, f"build/selftests/{before}", compare, which=which)
 
 
+def iommufd(before, after):
+    """Those of iommufd, which make their devices themselves: built from stock they judge two kernels, and as the series have them
+    the second."""
+    for program in ("iommufd", "iommufd_fail_nth"):
+        stocks = f"build/selftests/{KERNELS[before].selftests}"
+        known = tuple(failure for failure in listed(KNOWN) if failure.program == program)
+        yield Suite(f"{before}/{program}", [f"./{program}"], before, share=stocks, known=known)
+        yield Suite(f"{after}/stock's {program}", [f"./{program}"], after, share=stocks, compare=f"{before}/{program}", known=known)
+        yield Suite(f"{after}/{program}", [program], after, known=known)
+
+
 def ours(kernel, machine="", which=TEST, only=""):
     """Ours want all the igbs, and one of them something behind the same SMMU as an igb. fail_nth has to be asked for: it takes a
     kernel with fault injection."""
@@ -89,7 +102,7 @@ def ours(kernel, machine="", which=TEST, only=""):
 class Difference:
     program: str
     case: str  # with * and ?
-    outcome: str  # on 6.12: "failed", "skipped" or "missing"
+    outcome: str  # "failed", "skipped" or "missing"
     reason: str
 
     def fits(self, name, result):
@@ -97,21 +110,21 @@ class Difference:
         return self.outcome == outcome and fnmatch.fnmatchcase(name, self.case)
 
 
-def differences():
-    """The table of DIFFERENCES."""
+def listed(path):
+    """The table of DIFFERENCES, or that of KNOWN."""
     try:
-        return [Difference(*what, why) for what, why in reasons.listed(DIFFERENCES, r"(\w+) (\S+): (failed|skipped|missing)")]
+        return [Difference(*what, why) for what, why in reasons.listed(path, r"(\w+) (\S+): (failed|skipped|missing)")]
     except reasons.Wrong as error:
         sys.exit(str(error))
 
 
 def lts():
     """Mainline's programs judge 6.12 too, and find the same, but for what is listed."""
-    listed = differences()
+    everywhere = listed(DIFFERENCES)
     for suite in [*upstream("stock", "patched"), *ours("patched")]:
         kernel, program = suite.name.split("/")
         if kernel == "patched":
-            about = tuple(difference for difference in listed if difference.program == program)
+            about = tuple(difference for difference in everywhere if difference.program == program)
             yield dataclasses.replace(suite, name=f"lts/{program}", kernel="lts", compare=suite.name, different=about, which=LTS)
     for suite in (pinning, regions):
         yield dataclasses.replace(suite("lts"), compare=suite("patched").name, which=LTS)
@@ -159,6 +172,7 @@ def table():
     suites.append(Suite("check", ["lab/check", "--quick"]))
     suites += upstream("stock", "patched")
     suites += ours("patched")
+    suites += iommufd("compat-stock", "compat")
     for program in ("iova", "domains", "fail_nth", "race"):
         suites += ours("debug", only=program)
     suites += ours("debug", which=LONG, only="untranslated")
@@ -257,12 +271,15 @@ def judge(status, result):
 def excuse(result):
     """What is known to fail on this kernel."""
     for name, outcome in result.cases.items():
-        for difference in result.suite.different:
+        for difference in (*result.suite.different, *result.suite.known):
             if outcome == "failed" and difference.fits(name, result):
                 result.cases[name] = "skipped"
                 result.reasons[name] = f"known to fail here: {difference.reason}"
                 result.excused.add(name)
                 break
+    for known in result.suite.known:
+        if not any(known.fits(name, result) for name in result.cases):
+            result.errors.append(f"{known.case} is not {known.outcome} any more: correct {KNOWN}")
 
 
 def log_name(suite, kind):
