@@ -31,6 +31,7 @@ UNTRANSLATED = "vfio_reserved_msi_untranslated_test"
 PIN = "pin_test"  # of tests/module
 RESV = "resv_test"
 MODEL = "model_test"  # of tests/model
+MOCK = "iommufd"  # of tools/testing/selftests/iommu: mock devices, all the tests of windows when none is named
 
 def without(*variants):
     return " ".join(f"-V {variant}" for variant in variants)
@@ -66,6 +67,8 @@ class Mutant:
             return "cat /sys/kernel/debug/kunit/*/results"
         if self.program == MODEL:
             return f"./{MODEL} --seeds 10 $VFIO_IGB_BDFS $VFIO_EDU_BDF $VFIO_VECTORS_BDF"
+        if self.program == MOCK:
+            return " ".join([MOCK, *(f"-t {test}" for test in self.tests.split())])
         program = f"./{self.program}" if self.program in (PIN, RESV) else self.program
         joining = ["$VFIO_VECTORS_BDF"] if self.program == RESV else []
         return " ".join([program, self.options, *(f"-t {test}" for test in self.tests.split()), *joining, "$VFIO_IGB_BDFS"])
@@ -160,6 +163,40 @@ MUTANTS = (
     Mutant(84, "the doorbells of the last domain are reported, not the most of any", DOMAINS, "busy"),
     Mutant(88, "where default windows differ, one of them is reported", RESV, "windows_differ"),
     Mutant(85, "the extension is not reported", IOVA, "extension"),
+    # iommufd
+    Mutant(100, "a replace that failed drops the reserved regions", MOCK, "failing_replace"),
+    Mutant(102, "doorbells stay in the HWPT that a group leaves", MOCK, "doorbells_leave", alone=True),
+    Mutant(103, "an attach that failed leaves doorbells behind", MOCK, "failing_attach", alone=True),
+    Mutant(104, "a doorbell that does not fit is mapped behind the window", MOCK, "default_window_full window_full"),
+    Mutant(105, "ids of doorbells are never free again", MOCK, "ids_are_reused", alone=True),
+    Mutant(106, "CHOSEN is not reported", MOCK, "window_get"),
+    Mutant(130, "with a window chosen, TRANSLATED is not reported", MOCK, "window_get"),
+    Mutant(107, "a window over memory is accepted", MOCK, "window_set_errors"),
+    Mutant(108, "a window over an allowed range is accepted", MOCK, "window_set_errors"),
+    Mutant(109, "a window over a reserved region is accepted", MOCK, "window_set_errors"),
+    Mutant(110, "a window moves under a doorbell", MOCK, "window_moves", alone=True),
+    Mutant(111, "default windows stay reserved", MOCK, "window_instead_of_default"),
+    Mutant(112, "doorbells are mapped in the default window", MOCK, "window_instead_of_default"),
+    Mutant(113, "a group is attached where its doorbells are not at home", MOCK, "window_replace", alone=True),
+    Mutant(114, "a region of a new device may be over the window", MOCK, "window_in_the_way"),
+    Mutant(115, "a new device reserves its default window", MOCK, "window_instead_of_default"),
+    Mutant(116, "memory in a default window is not looked for", MOCK, "window_instead_of_default", alone=True),
+    Mutant(117, "an allowed range in a default window is not looked for", MOCK, "window_instead_of_default", alone=True),
+    Mutant(118, "a window goes from under a doorbell", MOCK, "window_moves", alone=True),
+    Mutant(119, "default windows are never reserved again", MOCK, "window_instead_of_default", alone=True),
+    Mutant(120, "a window need not be aligned", MOCK, "window_cmd window_set_errors"),
+    Mutant(121, "a window may wrap around", MOCK, "window_cmd window_set_errors", alone=True),
+    Mutant(122, "flags are accepted", MOCK, "window_cmd"),
+    Mutant(123, "a range is accepted where there is none to give", MOCK, "window_cmd window_set_errors window_moves"),
+    Mutant(131, "a doorbell outside of the aperture is handed to the IOMMU driver", MOCK, "window_aperture"),
+    # Its compatibility container
+    Mutant(124, "errors are those of iommufd, not of type1, for registering", MOCK, "msi_window_errors"),
+    Mutant(132, "errors are those of iommufd, not of type1, for releasing", MOCK, "msi_window_errors msi_window"),
+    Mutant(125, "mapping over the window fails as over anything reserved", MOCK, "msi_window"),
+    Mutant(126, "a second window moves the first", MOCK, "msi_window_errors msi_window"),
+    Mutant(127, "another range releases the window", MOCK, "msi_window_errors msi_window"),
+    Mutant(128, "the extension is not reported", MOCK, "msi_window"),
+    Mutant(129, "other flags are accepted beside the window's", MOCK, "msi_window_errors"),
 )
 
 # The same mistakes once more, where there are emulated devices: number -> tests of UNTRANSLATED.

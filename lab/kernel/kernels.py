@@ -83,12 +83,12 @@ KERNELS = {
     "x86-stock": Kernel("mainline base, unpatched, for x86-64", "stock", ("base", "x86"), arch="x86"),
     "x86-patched": Kernel("with the series, for x86-64", "patched", ("base", "x86"), arch="x86"),
     "coverage": Kernel(
-        "patched, with gcov of what the series changes, fault injection, KUnit", "patched", ("base", "coverage"),
+        "patched, with gcov of what the series changes, fault injection, KUnit", "patched", ("base", "coverage", "mock"),
         options=tuple(option for name in TOUCHED for option in (f"GCOV_PROFILE_{name}.o=y", f"CFLAGS_{name}.o={EVERY_LINE}")),
     ),
     # Nothing is profiled, but it is built of the same objects: ccache knows them.
     "mutants": Kernel(
-        "patched, with mistakes to choose from, fault injection, KUnit", "patched", ("base", "coverage"), patch="tests/mutants/mutants.patch",
+        "patched, with mistakes to choose from, fault injection, KUnit", "patched", ("base", "coverage", "mock"), patch="tests/mutants/mutants.patch",
     ),
     "lts-stock": Kernel("6.12, unpatched", "lts-stock"),
     "lts": Kernel("6.12 with the backport", "lts"),
