@@ -3,15 +3,18 @@
  * A VMM with nothing but what it takes to show where MSI doorbells may be: one virtual CPU, RAM from address 0 across 128 MiB, and
  * QEMU's edu device, assigned with VFIO, which copies memory and raises an MSI for the guest (payload.c).
  *
- *   vmm PAYLOAD BDF [IOVA]
+ *   vmm [--iommufd] PAYLOAD BDF [IOVA]
  *
- * With IOVA the window for doorbells is placed there first. Runs on Arm hosts with KVM and GICv3; the device is bound to vfio-pci.
+ * With IOVA the window for doorbells is placed there first. The device is in a container of type1, or of iommufd that emulates it,
+ * and with --iommufd in an IOAS. Runs on Arm hosts with KVM and GICv3; the device is bound to vfio-pci.
  */
 #include <fcntl.h>
+#include <glob.h>
 #include <libgen.h>
 #include <limits.h>
 #include <pthread.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -48,22 +51,53 @@ static int check(int ret, const char *what)
 
 #define ioctl_or_die(fd, request, ...) check(ioctl(fd, request, ##__VA_ARGS__), #request)
 
-/* Attach the group of a device to a new container of type1. */
-static int attach(const char *bdf, int *group)
+/* What a device has its IOVA space from: a container, or an IOAS of iommufd. All in which these differ is from here to map(). */
+struct space {
+	int fd;
+	bool iommufd;
+	__u32 ioas;
+};
+
+static int type1_attach(struct space *space, const char *bdf)
 {
 	char link[PATH_MAX], path[PATH_MAX] = {}, name[PATH_MAX + 16];
-	int container = check(open("/dev/vfio/vfio", O_RDWR), "/dev/vfio/vfio");
+	int group;
 
+	space->fd = check(open("/dev/vfio/vfio", O_RDWR), "/dev/vfio/vfio");
 	snprintf(link, sizeof(link), "/sys/bus/pci/devices/%s/iommu_group", bdf);
 	check(readlink(link, path, sizeof(path) - 1), link);
 	snprintf(name, sizeof(name), "/dev/vfio/%s", basename(path));
-	*group = check(open(name, O_RDWR), name);
-	ioctl_or_die(*group, VFIO_GROUP_SET_CONTAINER, &container);
-	ioctl_or_die(container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU);
-	return container;
+	group = check(open(name, O_RDWR), name);
+	ioctl_or_die(group, VFIO_GROUP_SET_CONTAINER, &space->fd);
+	ioctl_or_die(space->fd, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU);
+	return ioctl_or_die(group, VFIO_GROUP_GET_DEVICE_FD, bdf);
 }
 
-static void map_ram(int container, void *ram)
+static int iommufd_attach(struct space *space, const char *bdf)
+{
+	struct vfio_device_attach_iommufd_pt attach = { .argsz = sizeof(attach) };
+	struct vfio_device_bind_iommufd bind = { .argsz = sizeof(bind) };
+	struct iommu_ioas_alloc ioas = { .size = sizeof(ioas) };
+	char pattern[PATH_MAX], name[PATH_MAX];
+	glob_t found;
+	int device;
+
+	space->fd = check(open("/dev/iommu", O_RDWR), "/dev/iommu");
+	ioctl_or_die(space->fd, IOMMU_IOAS_ALLOC, &ioas);
+	space->ioas = ioas.out_ioas_id;
+	snprintf(pattern, sizeof(pattern), "/sys/bus/pci/devices/%s/vfio-dev/vfio*", bdf);
+	if (glob(pattern, 0, NULL, &found))
+		die("%s: the device is not bound to vfio-pci", pattern);
+	snprintf(name, sizeof(name), "/dev/vfio/devices/%s", basename(found.gl_pathv[0]));
+	device = check(open(name, O_RDWR), name);
+	bind.iommufd = space->fd;
+	ioctl_or_die(device, VFIO_DEVICE_BIND_IOMMUFD, &bind);
+	attach.pt_id = space->ioas;
+	ioctl_or_die(device, VFIO_DEVICE_ATTACH_IOMMUFD_PT, &attach);
+	return device;
+}
+
+static int type1_map(const struct space *space, void *ram)
 {
 	struct vfio_iommu_type1_dma_map map = {
 		.argsz = sizeof(map),
@@ -71,23 +105,63 @@ static void map_ram(int container, void *ram)
 		.vaddr = (uintptr_t)ram,
 		.size = RAM_SIZE,
 	};
-	struct vfio_iommu_type1_info_cap_msi_geometry geometry;
+
+	return ioctl(space->fd, VFIO_IOMMU_MAP_DMA, &map);
+}
+
+static int iommufd_map(const struct space *space, void *ram)
+{
+	struct iommu_ioas_map map = {
+		.size = sizeof(map),
+		.flags = IOMMU_IOAS_MAP_FIXED_IOVA | IOMMU_IOAS_MAP_READABLE | IOMMU_IOAS_MAP_WRITEABLE,
+		.ioas_id = space->ioas,
+		.user_va = (uintptr_t)ram,
+		.length = RAM_SIZE,
+	};
+
+	return ioctl(space->fd, IOMMU_IOAS_MAP, &map);
+}
+
+static int find_window(const struct space *space, struct msi_window *window)
+{
+	return space->iommufd ? iommufd_window(space->fd, space->ioas, window) : type1_window(space->fd, window);
+}
+
+static int place_window(const struct space *space, uint64_t iova)
+{
+	return space->iommufd ? iommufd_place_window(space->fd, space->ioas, iova) : type1_place_window(space->fd, iova);
+}
+
+/* Give a device a new space. Returns the device. */
+static int attach(struct space *space, const char *bdf)
+{
+	return space->iommufd ? iommufd_attach(space, bdf) : type1_attach(space, bdf);
+}
+
+static int map(const struct space *space, void *ram)
+{
+	return space->iommufd ? iommufd_map(space, ram) : type1_map(space, ram);
+}
+
+static void map_ram(const struct space *space, void *ram)
+{
+	struct msi_window window;
 	int error;
 
-	if (!ioctl(container, VFIO_IOMMU_MAP_DMA, &map))
+	if (!map(space, ram))
 		return;
 	error = errno;
-	if (msi_geometry(container, &geometry))
+	if (find_window(space, &window))
 		die("guest RAM, 0x0 to 0x%lx, cannot be mapped (%s): this kernel keeps a part of it, probably for MSI doorbells, and "
 		    "cannot be told to place them elsewhere", RAM_SIZE - 1, strerror(error));
-	if (!geometry.size)
+	if (!window.size)
 		die("guest RAM, 0x0 to 0x%lx, cannot be mapped (%s)", RAM_SIZE - 1, strerror(error));
 	die("guest RAM, 0x0 to 0x%lx, cannot be mapped (%s): MSI doorbells are at 0x%llx, size 0x%llx; place them elsewhere",
-	    RAM_SIZE - 1, strerror(error), geometry.iova, geometry.size);
+	    RAM_SIZE - 1, strerror(error), window.iova, window.size);
 }
 
 /* Let the device do DMA, and have its MSI signal irq. Returns its registers. */
-static void *open_device(int group, const char *bdf, int irq)
+static void *start_device(int device, int irq)
 {
 	struct vfio_region_info bar = { .argsz = sizeof(bar), .index = VFIO_PCI_BAR0_REGION_INDEX };
 	struct vfio_region_info config = { .argsz = sizeof(config), .index = VFIO_PCI_CONFIG_REGION_INDEX };
@@ -104,7 +178,6 @@ static void *open_device(int group, const char *bdf, int irq)
 		.fd = irq,
 	};
 	uint16_t command = PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER;
-	int device = ioctl_or_die(group, VFIO_GROUP_GET_DEVICE_FD, bdf);
 	void *registers;
 
 	ioctl_or_die(device, VFIO_DEVICE_GET_REGION_INFO, &config);
@@ -228,36 +301,39 @@ static uint32_t run(void *ram, void *registers, int irq)
 
 int main(int argc, char *argv[])
 {
-	struct vfio_iommu_type1_info_cap_msi_geometry geometry;
-	int group, container, payload, irq, ret;
+	struct space space = { .iommufd = argc > 1 && !strcmp(argv[1], "--iommufd") };
+	int device, payload, irq, ret;
+	struct msi_window window;
 	void *ram, *registers;
 	uint32_t result;
 
+	argc -= space.iommufd;
+	argv += space.iommufd;
 	if (argc < 3 || argc > 4)
-		die("usage: vmm PAYLOAD BDF [IOVA]");
+		die("usage: vmm [--iommufd] PAYLOAD BDF [IOVA]");
 
-	container = attach(argv[2], &group);
+	device = attach(&space, argv[2]);
 	/* Before memory is mapped, and before MSIs are enabled. */
 	if (argc == 4) {
-		ret = place_window(container, strtoull(argv[3], NULL, 0));
+		ret = place_window(&space, strtoull(argv[3], NULL, 0));
 		if (ret)
 			die("MSI doorbells cannot be placed at %s: %s", argv[3], strerror(-ret));
 	}
 
 	ram = mmap(NULL, RAM_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	check(ram == MAP_FAILED ? -1 : 0, "guest RAM");
-	map_ram(container, ram);
+	map_ram(&space, ram);
 	payload = check(open(argv[1], O_RDONLY), argv[1]);
 	check(read(payload, ram, STACK / 2), argv[1]);
 
 	irq = check(eventfd(0, EFD_CLOEXEC), "eventfd");
-	registers = open_device(group, argv[2], irq);
+	registers = start_device(device, irq);
 	result = run(ram, registers, irq);
 	if (result != RESULT_OK)
 		die("the guest says %s", result == RESULT_WRONG_DATA ? "that DMA brought other data" : "that no interrupt is pending");
 
-	check(msi_geometry(container, &geometry), "the MSI geometry");
+	check(find_window(&space, &window), "the MSI window");
 	printf("guest RAM 0x0 to 0x%lx, copied through 0x%lx; MSI to 0x%lx; window 0x%llx, size 0x%llx, %u doorbell\n", RAM_SIZE - 1,
-	       MIDDLE, msi_address(argv[2]), geometry.iova, geometry.size, geometry.doorbells);
+	       MIDDLE, msi_address(argv[2]), window.iova, window.size, window.doorbells);
 	return 0;
 }
