@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * A virtual machine's memory, IOVA 0 to 1 GiB, mapped one to one for three
- * devices. Runs on any kernel and any Arm host, and shows what there is to see:
+ * devices, in a container of type1 and in an IOAS of iommufd. Runs on any kernel
+ * and any Arm host, and shows what there is to see:
  *
  *   demo [--plain] BDF BDF BDF
  *
  * The devices need a driver in libvfio, and are bound to vfio-pci. Everything
  * printed was asked of the kernel or read from a device just before; the exit
- * status is 0 only if the kernel, with or without the extension, did all that is
- * expected of it.
+ * status is 0 only if the kernel, whether user space can choose the window or not,
+ * did all that is expected of it.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,6 +34,16 @@
 static bool plain;
 static char **bdfs;
 
+static const struct backend {
+	const char *mode;	/* libvfio's name */
+	const char *name;
+	const char *extension;
+} type1 = {
+	MODE_VFIO_TYPE1V2_IOMMU, "type1, one container", "VFIO_RESERVED_MSI_IOVA"
+}, iommufd = {
+	MODE_IOMMUFD, "iommufd, one IOAS", "IOMMU_IOAS_MSI_WINDOW"
+};
+
 struct machine {
 	struct iommu *iommu;
 	struct vfio_pci_device *devices[NR_DEVICES];
@@ -45,9 +56,9 @@ static void attach(struct machine *m, int i)
 	VFIO_ASSERT_NOT_NULL(m->devices[i]->driver.ops, "libvfio has no driver for %s\n", bdfs[i]);
 }
 
-static void start(struct machine *m)
+static void start(struct machine *m, const struct backend *backend)
 {
-	m->iommu = iommu_init(MODE_VFIO_TYPE1V2_IOMMU);
+	m->iommu = iommu_init(backend->mode);
 	for (int i = 0; i < NR_DEVICES; i++)
 		attach(m, i);
 
@@ -176,20 +187,16 @@ static u64 window_iova(struct machine *m)
 }
 
 /* Without the extension: the memory cannot be mapped, and this is why. */
-static void show_stock(void)
+static void show_stock(struct machine *m)
 {
-	struct machine m = {};
-	struct dma_region ram = { .size = RAM_SIZE };
+	struct dma_region ram = { .vaddr = m->memory, .size = RAM_SIZE };
 	int ret;
 
-	start(&m);
-	ram.vaddr = m.memory;
-	ret = __iommu_map(m.iommu, &ram);
+	ret = __iommu_map(m->iommu, &ram);
 	say_errno("map memory, IOVA 0x00000000 to 0x3fffffff", ret);
 	VFIO_ASSERT_EQ(ret, -EINVAL);
-	draw(WANTED, window_iova(&m), false);
-	printf("   The window at 0x%08lx is the kernel's choice, and in the way.\n\n", window_iova(&m));
-	stop(&m);
+	draw(WANTED, window_iova(m), false);
+	printf("   The window at 0x%08lx is the kernel's choice, and in the way.\n\n", window_iova(m));
 }
 
 /* Copies to and fro across the middle, byte for byte different. */
@@ -209,26 +216,23 @@ static void copy_through_middle(struct machine *m, int i)
 	VFIO_ASSERT_EQ(memcmp(ram + MIDDLE - COPY_SIZE / 2, ram + away, COPY_SIZE), 0);
 }
 
-static void show_window(void)
+static void show_window(struct machine *m)
 {
-	struct dma_region ram = { .size = RAM_SIZE };
-	struct machine m = {};
+	struct dma_region ram = { .vaddr = m->memory, .size = RAM_SIZE };
 	char line[128];
 
-	start(&m);
-	ram.vaddr = m.memory;
 	say_errno("register window, IOVA 0x40000000, 1 MiB",
-		  __iommu_reserve_msi(m.iommu, WINDOW_IOVA, WINDOW_SIZE));
-	say_errno("map memory, IOVA 0x00000000 to 0x3fffffff", __iommu_map(m.iommu, &ram));
-	VFIO_ASSERT_EQ(window_iova(&m), WINDOW_IOVA);
+		  __iommu_reserve_msi(m->iommu, WINDOW_IOVA, WINDOW_SIZE));
+	say_errno("map memory, IOVA 0x00000000 to 0x3fffffff", __iommu_map(m->iommu, &ram));
+	VFIO_ASSERT_EQ(window_iova(m), WINDOW_IOVA);
 
 	for (int i = 0; i < NR_DEVICES; i++) {
 		char *iommu = sysfs_iommu_get(bdfs[i]);
 		u64 addr;
 
-		driver_init(&m, i);
-		copy_through_middle(&m, i);
-		addr = raise_msi(&m, i);
+		driver_init(m, i);
+		copy_through_middle(m, i);
+		addr = raise_msi(m, i);
 		VFIO_ASSERT_TRUE(addr >= WINDOW_IOVA && addr < WINDOW_IOVA + WINDOW_SIZE);
 		snprintf(line, sizeof(line), "%s behind %s: copy through 128M, MSI to 0x%08lx",
 			 bdfs[i], iommu, addr);
@@ -236,7 +240,24 @@ static void show_window(void)
 		free(iommu);
 	}
 	draw(MAPPED, WINDOW_IOVA, true);
+}
+
+/* Returns whether user space can choose the window. */
+static bool show(const struct backend *backend, const char *release)
+{
+	struct vfio_iommu_type1_info_cap_msi_geometry geometry;
+	struct machine m = {};
+	bool can;
+
+	start(&m, backend);
+	can = !__iommu_msi_geometry(m.iommu, &geometry);
+	printf("Linux %s, %s: %s%s\n", release, backend->name, can ? "" : "no ", backend->extension);
+	if (can)
+		show_window(&m);
+	else
+		show_stock(&m);
 	stop(&m);
+	return can;
 }
 
 /* All that can be known about the container, and where each device's MSIs go. */
@@ -281,7 +302,7 @@ static void show_rollback(void)
 	char line[80];
 	int ret;
 
-	start(&m);
+	start(&m, &type1);
 	drivers.vaddr = m.memory + drivers.iova;
 	iommu_map(m.iommu, &drivers);
 	driver_init(&m, NR_DEVICES - 1);
@@ -312,21 +333,11 @@ static void show_rollback(void)
 	stop(&m);
 }
 
-static bool has_extension(void)
-{
-	struct machine m = {};
-	bool has;
-
-	start(&m);
-	has = iommu_check_extension(m.iommu, VFIO_RESERVED_MSI_IOVA) == 1;
-	stop(&m);
-	return has;
-}
-
 int main(int argc, char *argv[])
 {
 	struct utsname uts;
 	int nr_bdfs;
+	bool can;
 
 	setbuf(stdout, NULL);
 	plain = argc > 1 && !strcmp(argv[1], "--plain");
@@ -337,15 +348,11 @@ int main(int argc, char *argv[])
 	}
 
 	uname(&uts);
-	if (!has_extension()) {
-		printf("Linux %s: no VFIO_RESERVED_MSI_IOVA\n", uts.release);
-		show_stock();
-		return 0;
+	can = show(&type1, uts.release);
+	show(&iommufd, uts.release);
+	if (can) {
+		printf("type1, all or nothing: one of three domains refuses\n");
+		show_rollback();
 	}
-
-	printf("Linux %s: VFIO_RESERVED_MSI_IOVA\n", uts.release);
-	show_window();
-	printf("All or nothing: one of three domains refuses\n");
-	show_rollback();
 	return 0;
 }
