@@ -84,7 +84,7 @@ def iommufd(before, after):
         stocks = f"build/selftests/{KERNELS[before].selftests}"
         known = tuple(failure for failure in listed(KNOWN) if failure.program == program)
         yield Suite(f"{before}/{program}", [f"./{program}"], before, share=stocks, known=known)
-        yield Suite(f"{after}/stock's {program}", [f"./{program}"], after, share=stocks, compare=f"{before}/{program}", known=known)
+        yield Suite(f"{after}/{program} of stock", [f"./{program}"], after, share=stocks, compare=f"{before}/{program}", known=known)
         yield Suite(f"{after}/{program}", [program], after, known=known)
 
 
