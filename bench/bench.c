@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What the operations of VFIO type1 cost, in nanoseconds of the guest's clock; under lab/run --icount these are instructions.
+ * What the operations of VFIO type1 and of iommufd cost, in nanoseconds of the guest's clock; under lab/run --icount these are
+ * instructions.
  *
  *   bench IGB IGB IGB EDU VECTORS
  *
@@ -9,7 +10,8 @@
  *
  *   operation <tab> domains <tab> mappings <tab> 1 if a window is registered, else 0 <tab> cost
  *
- * On a kernel that has no windows, 1 means that there is a mapping in the window's place.
+ * On a kernel that has no windows, 1 means that there is a mapping in the window's place. With iommufd it means that all is done
+ * once more: there a chosen window is one reserved range where there was one for each device.
  *
  * Each figure is the median of several rounds, in which a container is brought back to the same state: the first round warms
  * the allocator's caches, and now and then one of them is empty or full.
@@ -20,6 +22,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <linux/iommufd.h>
 #include <linux/sizes.h>
 #include <linux/vfio.h>
 
@@ -40,7 +43,7 @@
 
 static char **igbs, *edu, *vectors_bdf;
 static void *memory;		/* 1 GiB in one piece */
-static bool has_windows;
+static bool has_windows, ioas_has_windows;
 static u64 overhead;		/* of taking the time */
 
 struct figure {
@@ -113,17 +116,56 @@ static void calibrate(void)
 	overhead = median(&f);
 }
 
-/* A container, and the groups in it. */
+/* A container or, in its place, an IOAS of iommufd, and the groups in it. */
 struct container {
 	struct iommu *iommu;
 	struct vfio_pci_device *devices[MAX_DOMAINS];
 	int domains, mappings;
 };
 
-static void open_container(struct container *c, int domains)
+/* To an IOAS, for a domain that the kernel finds or allocates, or to an HWPT; when it is attached to one already, replaces that. */
+static int attach(int device, u32 pt)
 {
-	*c = (struct container) { .iommu = iommu_init(MODE_VFIO_TYPE1V2_IOMMU), .domains = domains };
+	struct vfio_device_attach_iommufd_pt args = { .argsz = sizeof(args), .pt_id = pt };
+
+	return ioctl(device, VFIO_DEVICE_ATTACH_IOMMUFD_PT, &args);
+}
+
+static int detach(int device)
+{
+	struct vfio_device_detach_iommufd_pt args = { .argsz = sizeof(args) };
+
+	return ioctl(device, VFIO_DEVICE_DETACH_IOMMUFD_PT, &args);
+}
+
+/* Bound, attached to nothing. id: its own in iommufd, or NULL. */
+static struct vfio_pci_device *bind_device(const char *bdf, struct iommu *iommu, u32 *id)
+{
+	struct vfio_pci_device *device = vfio_pci_device_alloc(bdf, iommu);
+	struct vfio_device_bind_iommufd args = { .argsz = sizeof(args), .iommufd = iommu->iommufd };
+
+	vfio_pci_cdev_open(device, bdf);
+	ioctl_assert(device->fd, VFIO_DEVICE_BIND_IOMMUFD, &args);
+	if (id)
+		*id = args.out_devid;
+	return device;
+}
+
+static void unbind_device(struct vfio_pci_device *device)
+{
+	VFIO_ASSERT_EQ(close(device->fd), 0);
+	vfio_pci_device_free(device);
+}
+
+static void open_container(struct container *c, const char *mode, int domains)
+{
+	*c = (struct container) { .iommu = iommu_init(mode), .domains = domains };
 	for (int i = 0; i < domains; i++) {
+		if (c->iommu->iommufd) {
+			c->devices[i] = bind_device(igbs[i], c->iommu, NULL);
+			VFIO_ASSERT_EQ(attach(c->devices[i]->fd, c->iommu->ioas_id), 0);
+			continue;
+		}
 		c->devices[i] = vfio_pci_device_alloc(igbs[i], c->iommu);
 		vfio_pci_group_setup(c->devices[i], igbs[i]);
 		vfio_container_set_iommu(c->devices[i]);
@@ -133,10 +175,84 @@ static void open_container(struct container *c, int domains)
 static void close_container(struct container *c)
 {
 	for (int i = 0; i < c->domains; i++) {
+		if (c->iommu->iommufd) {
+			unbind_device(c->devices[i]);
+			continue;
+		}
 		VFIO_ASSERT_EQ(close(c->devices[i]->group_fd), 0);
 		vfio_pci_device_free(c->devices[i]);
 	}
 	iommu_cleanup(c->iommu);
+}
+
+#define IOAS_FLAGS	(IOMMU_IOAS_MAP_READABLE | IOMMU_IOAS_MAP_WRITEABLE)
+
+static int ioas_map(struct container *c, u32 flags, u64 *iova, u64 size)
+{
+	struct iommu_ioas_map args = {
+		.size = sizeof(args),
+		.flags = flags,
+		.ioas_id = c->iommu->ioas_id,
+		.user_va = (u64)memory,
+		.length = size,
+		.iova = *iova,
+	};
+	int ret = ioctl(c->iommu->iommufd, IOMMU_IOAS_MAP, &args);
+
+	*iova = args.iova;
+	return ret;
+}
+
+static int ioas_unmap(struct container *c, u64 iova, u64 size)
+{
+	struct iommu_ioas_unmap args = {
+		.size = sizeof(args),
+		.ioas_id = c->iommu->ioas_id,
+		.iova = iova,
+		.length = size,
+	};
+
+	return ioctl(c->iommu->iommufd, IOMMU_IOAS_UNMAP, &args);
+}
+
+/* iova and size: what SET takes. Returns errno, negative. */
+static int msi_window(struct iommu *iommu, u32 ioas, u16 op, u64 iova, u64 size)
+{
+	struct iommu_ioas_msi_window args = {
+		.size = sizeof(args),
+		.ioas_id = ioas,
+		.op = op,
+		.iova = iova,
+		.length = size,
+	};
+
+	return ioctl(iommu->iommufd, IOMMU_IOAS_MSI_WINDOW, &args) ? -errno : 0;
+}
+
+/* So that the one or the other is in force, where there is a choice. */
+static void choose_window(struct iommu *iommu, u32 ioas, bool window)
+{
+	if (!ioas_has_windows)
+		return;
+	if (window)
+		VFIO_ASSERT_EQ(msi_window(iommu, ioas, IOMMU_IOAS_MSI_WINDOW_SET, WINDOW_IOVA, WINDOW_SIZE), 0);
+	else
+		VFIO_ASSERT_EQ(msi_window(iommu, ioas, IOMMU_IOAS_MSI_WINDOW_CLEAR, 0, 0), 0);
+}
+
+static int get_window(struct container *c)
+{
+	return msi_window(c->iommu, c->iommu->ioas_id, IOMMU_IOAS_MSI_WINDOW_GET, 0, 0);
+}
+
+static int set_window(struct container *c, u64 iova)
+{
+	return msi_window(c->iommu, c->iommu->ioas_id, IOMMU_IOAS_MSI_WINDOW_SET, iova, WINDOW_SIZE);
+}
+
+static int clear_window(struct container *c)
+{
+	return msi_window(c->iommu, c->iommu->ioas_id, IOMMU_IOAS_MSI_WINDOW_CLEAR, 0, 0);
 }
 
 static int map(struct container *c, u64 iova, u64 size)
@@ -149,6 +265,8 @@ static int map(struct container *c, u64 iova, u64 size)
 		.size = size,
 	};
 
+	if (c->iommu->iommufd)
+		return ioas_map(c, IOAS_FLAGS | IOMMU_IOAS_MAP_FIXED_IOVA, &iova, size);
 	return __iommu_map_dma(c->iommu, &args);
 }
 
@@ -160,6 +278,8 @@ static int unmap(struct container *c, u64 iova, u64 size)
 		.size = size,
 	};
 
+	if (c->iommu->iommufd)
+		return ioas_unmap(c, iova, size);
 	return __iommu_unmap_dma(c->iommu, &args);
 }
 
@@ -172,14 +292,15 @@ static void fill(struct container *c, int mappings)
 static void bench_map(struct container *c, bool window)
 {
 	static const struct {
-		const char *map, *unmap;
+		const char *name;
 		u64 size;
 		int rounds;
 	} sizes[] = {
-		{ "MAP_DMA 4 KiB", "UNMAP_DMA 4 KiB", SZ_4K, ROUNDS },
-		{ "MAP_DMA 2 MiB", "UNMAP_DMA 2 MiB", SZ_2M, ROUNDS },
-		{ "MAP_DMA 1 GiB", "UNMAP_DMA 1 GiB", SZ_1G, ROUNDS_LONG },
+		{ "4 KiB", SZ_4K, ROUNDS },
+		{ "2 MiB", SZ_2M, ROUNDS },
+		{ "1 GiB", SZ_1G, ROUNDS_LONG },
 	};
+	char what[64];
 
 	for (int i = 0; i < ARRAY_SIZE(sizes); i++) {
 		u64 iova = MAP_IOVA + i * (u64)SZ_4G;
@@ -192,8 +313,10 @@ static void bench_map(struct container *c, bool window)
 			measure(&unmapped, ret = unmap(c, iova, sizes[i].size));
 			VFIO_ASSERT_EQ(ret, 0);
 		}
-		print(sizes[i].map, c->domains, c->mappings, window, &mapped);
-		print(sizes[i].unmap, c->domains, c->mappings, window, &unmapped);
+		snprintf_assert(what, sizeof(what), "%s %s", c->iommu->iommufd ? "IOAS_MAP" : "MAP_DMA", sizes[i].name);
+		print(what, c->domains, c->mappings, window, &mapped);
+		snprintf_assert(what, sizeof(what), "%s %s", c->iommu->iommufd ? "IOAS_UNMAP" : "UNMAP_DMA", sizes[i].name);
+		print(what, c->domains, c->mappings, window, &unmapped);
 	}
 }
 
@@ -281,7 +404,7 @@ static void bench_container(int domains)
 	static const int mappings[] = { 0, 1000, 60000 };
 	struct container c;
 
-	open_container(&c, domains);
+	open_container(&c, MODE_VFIO_TYPE1V2_IOMMU, domains);
 	for (int i = 0; i < ARRAY_SIZE(mappings); i++) {
 		fill(&c, mappings[i]);
 
@@ -345,10 +468,11 @@ static int set_vectors(struct vfio_pci_device *device, const int *eventfds, int 
 }
 
 /* The first time in a domain maps the doorbell. */
-static void bench_vectors(int count, bool window)
+static void bench_vectors(const char *mode, int count, bool window)
 {
 	struct figure enable[2] = {}, disable[2] = {};
 	int eventfds[MAX_VECTORS];
+	bool iommufd = false;
 	char what[64];
 
 	for (int i = 0; i < count; i++) {
@@ -356,11 +480,14 @@ static void bench_vectors(int count, bool window)
 		VFIO_ASSERT_GE(eventfds[i], 0);
 	}
 	for (int round = 0; round < ROUNDS; round++) {
-		struct iommu *iommu = iommu_init(MODE_VFIO_TYPE1V2_IOMMU);
+		struct iommu *iommu = iommu_init(mode);
 		struct vfio_pci_device *device = vfio_pci_device_init(vectors_bdf, iommu);
 
 		VFIO_ASSERT_GE(device->msix_info.count, count, "%s has too few vectors\n", vectors_bdf);
-		if (window)
+		iommufd = iommu->iommufd;
+		if (iommufd)
+			choose_window(iommu, iommu->ioas_id, window);
+		else if (window)
 			iommu_reserve_msi(iommu, WINDOW_IOVA, WINDOW_SIZE);
 		for (int time = 0; time < 2; time++) {
 			int ret;
@@ -376,10 +503,11 @@ static void bench_vectors(int count, bool window)
 	for (int time = 0; time < 2; time++) {
 		const char *which = time ? "again" : "first time";
 		const char *vectors = count == 1 ? "vector" : "vectors";
+		const char *where = iommufd ? "IOAS: " : "";
 
-		snprintf_assert(what, sizeof(what), "enable %d MSI-X %s, %s", count, vectors, which);
+		snprintf_assert(what, sizeof(what), "%senable %d MSI-X %s, %s", where, count, vectors, which);
 		print(what, 1, 0, window, &enable[time]);
-		snprintf_assert(what, sizeof(what), "disable %d MSI-X %s, %s", count, vectors, which);
+		snprintf_assert(what, sizeof(what), "%sdisable %d MSI-X %s, %s", where, count, vectors, which);
 		print(what, 1, 0, window, &disable[time]);
 	}
 	for (int i = 0; i < count; i++)
@@ -421,7 +549,7 @@ static void bench_busy(int domains, int mappings)
 	struct container c;
 	int fd;
 
-	open_container(&c, domains);
+	open_container(&c, MODE_VFIO_TYPE1V2_IOMMU, domains);
 	fill(&c, mappings);
 	last = c.devices[domains - 1];
 	__vfio_pci_group_get_device_fd(last, igbs[domains - 1], NULL);
@@ -441,9 +569,223 @@ static void bench_busy(int domains, int mappings)
 	close_container(&c);
 }
 
+/* Where the kernel puts a mapping when it may choose, and what it says that it may be. */
+static void bench_ioas_iova(struct container *c, bool window)
+{
+	struct figure mapped = {}, asked = {};
+	struct iommu_iova_range ranges[16];
+	int ret;
+
+	for (int round = 0; round < ROUNDS; round++) {
+		struct iommu_ioas_iova_ranges args = {
+			.size = sizeof(args),
+			.ioas_id = c->iommu->ioas_id,
+			.num_iovas = ARRAY_SIZE(ranges),
+			.allowed_iovas = (u64)ranges,
+		};
+		u64 iova = 0;
+
+		measure(&mapped, ret = ioas_map(c, IOAS_FLAGS, &iova, SZ_4K));
+		VFIO_ASSERT_EQ(ret, 0);
+		VFIO_ASSERT_EQ(ioas_unmap(c, iova, SZ_4K), 0);
+		measure(&asked, ret = ioctl(c->iommu->iommufd, IOMMU_IOAS_IOVA_RANGES, &args));
+		VFIO_ASSERT_EQ(ret, 0);
+	}
+	print("IOAS_MAP 4 KiB, IOVA not given", c->domains, c->mappings, window, &mapped);
+	print("IOAS_IOVA_RANGES", c->domains, c->mappings, window, &asked);
+}
+
+/* One device more, which gets an HWPT of its own or the first one. */
+static void bench_ioas_attach(struct container *c, bool window)
+{
+	static const char * const names[][2] = {
+		{ "attach to IOAS, new HWPT", "detach, last of its HWPT" },
+		{ "attach to IOAS, existing HWPT", "detach, not the last of its HWPT" },
+	};
+
+	for (int existing = 0; existing < 2; existing++) {
+		int domains = c->domains + !existing;
+		struct figure attached = {}, detached = {};
+		struct vfio_pci_device *device;
+		int ret;
+
+		/* A new HWPT gets all mappings, as a new domain of type1 does. */
+		if (domains > MAX_DOMAINS || (!existing && c->mappings > 1000))
+			continue;
+
+		device = bind_device(existing ? edu : igbs[c->domains], c->iommu, NULL);
+		for (int round = 0; round < (c->mappings ? ROUNDS_LONG : ROUNDS); round++) {
+			measure(&attached, ret = attach(device->fd, c->iommu->ioas_id));
+			VFIO_ASSERT_EQ(ret, 0);
+			measure(&detached, ret = detach(device->fd));
+			VFIO_ASSERT_EQ(ret, 0);
+		}
+		unbind_device(device);
+		print(names[existing][0], domains, c->mappings, window, &attached);
+		print(names[existing][1], domains, c->mappings, window, &detached);
+	}
+}
+
+static void bench_ioas_window(struct container *c)
+{
+	struct figure ask = {}, set = {}, ask_chosen = {}, move = {}, clear = {};
+	int ret;
+
+	for (int round = 0; round < ROUNDS; round++) {
+		measure(&ask, ret = get_window(c));
+		VFIO_ASSERT_EQ(ret, 0);
+		measure(&set, ret = set_window(c, WINDOW_IOVA));
+		VFIO_ASSERT_EQ(ret, 0);
+		measure(&ask_chosen, ret = get_window(c));
+		VFIO_ASSERT_EQ(ret, 0);
+		measure(&move, ret = set_window(c, WINDOW_IOVA + WINDOW_SIZE));
+		VFIO_ASSERT_EQ(ret, 0);
+		measure(&clear, ret = clear_window(c));
+		VFIO_ASSERT_EQ(ret, 0);
+	}
+	print("MSI_WINDOW GET", c->domains, c->mappings, false, &ask);
+	print("MSI_WINDOW GET", c->domains, c->mappings, true, &ask_chosen);
+	print("MSI_WINDOW SET", c->domains, c->mappings, false, &set);
+	print("MSI_WINDOW SET", c->domains, c->mappings, true, &move);
+	print("MSI_WINDOW CLEAR", c->domains, c->mappings, true, &clear);
+}
+
+/* As bench_busy(). The doorbell stays: this comes last. */
+static void bench_ioas_busy(struct container *c)
+{
+	struct figure busy = {};
+	int fd = eventfd(0, 0);
+
+	VFIO_ASSERT_EQ(set_vectors(c->devices[c->domains - 1], &fd, 1), 0);
+	for (int round = 0; round < ROUNDS; round++) {
+		int ret;
+
+		measure(&busy, ret = set_window(c, WINDOW_IOVA));
+		VFIO_ASSERT_EQ(ret, -EBUSY);
+	}
+	print("MSI_WINDOW SET, refused: EBUSY", c->domains, c->mappings, false, &busy);
+	VFIO_ASSERT_EQ(close(fd), 0);
+}
+
+static void bench_ioas(int domains)
+{
+	static const int mappings[] = { 0, 1000, 60000 };
+	struct container c;
+
+	open_container(&c, MODE_IOMMUFD, domains);
+	for (int i = 0; i < ARRAY_SIZE(mappings); i++) {
+		fill(&c, mappings[i]);
+		/* Without windows as well: the more is mapped and unmapped, the more are the trees balanced. */
+		for (int window = 0; window < 2; window++) {
+			choose_window(c.iommu, c.iommu->ioas_id, window);
+			bench_map(&c, window);
+			bench_ioas_iova(&c, window);
+			bench_ioas_attach(&c, window);
+			choose_window(c.iommu, c.iommu->ioas_id, false);
+		}
+		if (ioas_has_windows)
+			bench_ioas_window(&c);
+	}
+	if (ioas_has_windows)
+		bench_ioas_busy(&c);
+	close_container(&c);
+}
+
+static u32 alloc_ioas(struct iommu *iommu)
+{
+	struct iommu_ioas_alloc args = { .size = sizeof(args) };
+
+	ioctl_assert(iommu->iommufd, IOMMU_IOAS_ALLOC, &args);
+	return args.out_ioas_id;
+}
+
+static u32 alloc_hwpt(struct iommu *iommu, u32 device, u32 ioas)
+{
+	struct iommu_hwpt_alloc args = { .size = sizeof(args), .dev_id = device, .pt_id = ioas };
+
+	ioctl_assert(iommu->iommufd, IOMMU_HWPT_ALLOC, &args);
+	return args.out_hwpt_id;
+}
+
+static int destroy(struct iommu *iommu, u32 id)
+{
+	struct iommu_destroy args = { .size = sizeof(args), .id = id };
+
+	return ioctl(iommu->iommufd, IOMMU_DESTROY, &args);
+}
+
+/*
+ * A device that moves: between HWPTs of one IOAS, as with every change that a guest makes to its own page tables, between
+ * IOASes, and in and out. With an MSI, whose doorbell goes with it.
+ */
+static void bench_moves(bool msi, bool window)
+{
+	enum { ALLOC, WITHIN, BETWEEN, DETACH, ATTACH, DETACH_IOAS, ATTACH_IOAS, MOVES };
+	static const char * const names[] = {
+		[ALLOC] = "HWPT_ALLOC",
+		[WITHIN] = "replace within IOAS",
+		[BETWEEN] = "replace between IOASes",
+		[DETACH] = "detach from HWPT",
+		[ATTACH] = "attach to HWPT",
+		[DETACH_IOAS] = "detach, last of its HWPT",
+		[ATTACH_IOAS] = "attach to IOAS, new HWPT",
+	};
+	struct iommu *iommu = iommu_init(MODE_IOMMUFD);
+	u32 ioas[] = { iommu->ioas_id, alloc_ioas(iommu) };
+	struct figure figures[MOVES] = {};
+	struct vfio_pci_device *device;
+	int fd = eventfd(0, 0), ret;
+	u32 id, home, near, far;
+	char what[64];
+
+	for (int i = 0; i < ARRAY_SIZE(ioas); i++)
+		choose_window(iommu, ioas[i], window);
+	device = bind_device(vectors_bdf, iommu, &id);
+	home = alloc_hwpt(iommu, id, ioas[0]);
+	near = alloc_hwpt(iommu, id, ioas[0]);
+	far = alloc_hwpt(iommu, id, ioas[1]);
+	VFIO_ASSERT_EQ(attach(device->fd, home), 0);
+	if (msi)
+		VFIO_ASSERT_EQ(set_vectors(device, &fd, 1), 0);
+
+	for (int round = 0; round < ROUNDS; round++) {
+		u32 other;
+
+		measure(&figures[ALLOC], other = alloc_hwpt(iommu, id, ioas[0]));
+		VFIO_ASSERT_EQ(destroy(iommu, other), 0);
+
+		measure(&figures[WITHIN], ret = attach(device->fd, near));
+		VFIO_ASSERT_EQ(ret, 0);
+		VFIO_ASSERT_EQ(attach(device->fd, home), 0);
+		measure(&figures[BETWEEN], ret = attach(device->fd, far));
+		VFIO_ASSERT_EQ(ret, 0);
+		VFIO_ASSERT_EQ(attach(device->fd, home), 0);
+
+		measure(&figures[DETACH], ret = detach(device->fd));
+		VFIO_ASSERT_EQ(ret, 0);
+		measure(&figures[ATTACH], ret = attach(device->fd, home));
+		VFIO_ASSERT_EQ(ret, 0);
+
+		VFIO_ASSERT_EQ(detach(device->fd), 0);
+		measure(&figures[ATTACH_IOAS], ret = attach(device->fd, ioas[0]));
+		VFIO_ASSERT_EQ(ret, 0);
+		measure(&figures[DETACH_IOAS], ret = detach(device->fd));
+		VFIO_ASSERT_EQ(ret, 0);
+		VFIO_ASSERT_EQ(attach(device->fd, home), 0);
+	}
+	for (int i = msi; i < MOVES; i++) {
+		snprintf_assert(what, sizeof(what), "%s%s", names[i], msi ? ", MSI" : "");
+		print(what, 1, 0, window, &figures[i]);
+	}
+	unbind_device(device);
+	VFIO_ASSERT_EQ(close(fd), 0);
+	iommu_cleanup(iommu);
+}
+
 int main(int argc, char *argv[])
 {
 	static char output[SZ_1M];
+	struct container holes;
 	struct iommu *iommu;
 
 	if (argc != MAX_DOMAINS + 3) {
@@ -470,8 +812,8 @@ int main(int argc, char *argv[])
 	bench_first_group();
 	for (int window = 0; window <= has_windows; window++) {
 		/* In this order: what many vectors leave in the kernel's caches is enough for one. */
-		bench_vectors(MAX_VECTORS, window);
-		bench_vectors(1, window);
+		bench_vectors(MODE_VFIO_TYPE1V2_IOMMU, MAX_VECTORS, window);
+		bench_vectors(MODE_VFIO_TYPE1V2_IOMMU, 1, window);
 		bench_trigger(window);
 	}
 	for (int domains = 1; domains <= MAX_DOMAINS; domains++) {
@@ -481,5 +823,25 @@ int main(int argc, char *argv[])
 			bench_busy(domains, 60000);
 		}
 	}
+
+	iommu = iommu_init(MODE_IOMMUFD);
+	ioas_has_windows = !msi_window(iommu, iommu->ioas_id, IOMMU_IOAS_MSI_WINDOW_GET, 0, 0);
+	iommu_cleanup(iommu);
+
+	/* Holes where a mapping fits: else one allocator's page is full now and then, and each round allocates and frees the next. */
+	open_container(&holes, MODE_IOMMUFD, 0);
+	fill(&holes, 1000);
+	for (int i = 0; i < 1000; i += 2)
+		VFIO_ASSERT_EQ(unmap(&holes, FILL_IOVA + i * FILL_STRIDE, SZ_4K), 0);
+
+	for (int window = 0; window < 2; window++) {
+		bench_vectors(MODE_IOMMUFD, MAX_VECTORS, window);
+		bench_vectors(MODE_IOMMUFD, 1, window);
+		bench_moves(false, window);
+		bench_moves(true, window);
+	}
+	for (int domains = 1; domains <= MAX_DOMAINS; domains++)
+		bench_ioas(domains);
+	close_container(&holes);
 	return 0;
 }

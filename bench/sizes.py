@@ -13,6 +13,8 @@ import tempfile
 STRUCTURES = {
     "drivers/vfio/vfio_iommu_type1": ("vfio_dma", "vfio_iommu", "vfio_domain"),
     "drivers/iommu/dma-iommu": ("iommu_dma_cookie", "iommu_dma_msi_cookie"),
+    "drivers/iommu/iommufd/device": ("iommufd_group", "iommufd_hwpt_paging", "iommufd_ioas"),
+    "drivers/iommu/iommufd/io_pagetable": ("iopt_reserved",),
 }
 
 
