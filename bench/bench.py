@@ -22,8 +22,22 @@ COMPARED = ("stock", "patched")
 # What those pay who do not use a window, or have one: patched over stock.
 RATIO = 1.01
 EXEMPT = {"GET_INFO": "it reports one capability more"}
-# Instructions more, where an operation is so short that one comparison is more than that ratio.
-MORE = {"CHECK_EXTENSION": 8}
+# A doorbell leaves an HWPT with the last group that has MSIs, and is mapped again with the first: stock never unmaps it, so it is in
+# the way of what is mapped there next. With one domain this is what it takes.
+DOORBELL_MAP = 600
+DOORBELL_UNMAP = 850
+# Instructions more, where an operation is so short that one comparison is more than that ratio, or does more than stock's.
+MORE = {
+    "CHECK_EXTENSION": 8,
+    "attach to HWPT, MSI": DOORBELL_MAP,
+    "detach from HWPT, MSI": DOORBELL_UNMAP,
+    "detach, last of its HWPT, MSI": DOORBELL_UNMAP,
+    "replace within IOAS, MSI": DOORBELL_UNMAP + DOORBELL_MAP,
+    "replace between IOASes, MSI": DOORBELL_UNMAP + DOORBELL_MAP,
+    # What the device has reserved is looked for in two places: default windows are not reserved.
+    "detach from HWPT, with a window": 110,
+    "detach, not the last of its HWPT, with a window": 110,
+}
 # Registering and releasing a window together, in mappings of 4 KiB in as many domains.
 WINDOW_MAPS = 3
 WINDOWS = (("register", "release", "MAP_DMA 4 KiB"), ("MSI_WINDOW SET", "MSI_WINDOW CLEAR", "IOAS_MAP 4 KiB"))
@@ -130,9 +144,10 @@ def table(stock, patched, failed):
         for then, now, ratio, where in zip(compared, patched[row], ratios, ("", ", with a window")):
             if not ratio or row.operation in EXEMPT:
                 continue
-            if row.operation in MORE:
-                if now - then > MORE[row.operation]:
-                    failed.append(f"{row}{where}: {now - then} instructions more than stock takes, more than {MORE[row.operation]}")
+            more = MORE.get(row.operation, MORE.get(f"{row.operation}{where}"))
+            if more is not None:
+                if now - then > more:
+                    failed.append(f"{row}{where}: {now - then} instructions more than stock takes, more than {more}")
             elif ratio > RATIO:
                 failed.append(f"{row}{where}: {ratio:.4f} times what stock takes, more than {RATIO}")
     return lines
