@@ -37,7 +37,7 @@ def result(good, *versions, builds=True):
     """(exit status, README's rows, what is said) when these are offered."""
     start()
     os.rename("patches/tiny", "patches/linux")
-    os.makedirs("bases")
+    os.makedirs("bases", exist_ok=True)
     tree.write("bases/linux", f"package = tiny\ngood = {good}\n")
     os.makedirs(bases.OFFERS)
     tree.write(f"{bases.OFFERS}/offered", "".join(f"tiny={version}\n" for version in versions))
