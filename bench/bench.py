@@ -35,8 +35,8 @@ MORE = {
     "replace within IOAS, MSI": DOORBELL_UNMAP + DOORBELL_MAP,
     "replace between IOASes, MSI": DOORBELL_UNMAP + DOORBELL_MAP,
     # What the device has reserved is looked for in two places: default windows are not reserved.
-    "detach from HWPT, with a window": 110,
-    "detach, not the last of its HWPT, with a window": 110,
+    "detach from HWPT, with a window": 130,
+    "detach, not the last of its HWPT, with a window": 130,
 }
 # Registering and releasing a window together, in mappings of 4 KiB in as many domains.
 WINDOW_MAPS = 3
