@@ -34,10 +34,10 @@ LEFT_OUT = {"vfio_pci_device_init_perf_test": "measures how long device setup ta
 # Kernel arguments that a test needs.
 ARGUMENTS = {"vfio_pci_sriov_uapi_test": "vfio_pci.enable_sriov=1"}
 
-# What the series adds to iommufd's selftests.
+# iommufd's selftests, and what the series adds to them.
 SERIES_OWN = {"iommufd": "-f iommufd_msi -f vfio_compat_mock_domain", "iommufd_fail_nth": "-f msi_fail_nth"}
 
-LONGEST = ("debug/iommufd", "vfio_pci_driver_test", "fail_nth_test", "/nested", "/model many")
+LONGEST = ("vfio_pci_driver_test", "fail_nth_test", "/nested", "/model many")
 
 # Where 6.12 differs from mainline, and why; and what fails on mainline, and why.
 DIFFERENCES = "tests/lts-differences"
@@ -82,8 +82,9 @@ def upstream(before, after, which=TEST):
 
 def iommufd(kernel, before=""):
     """Those of iommufd, which make their devices themselves: the kernel's own or, side by side, those of the one before."""
-    for program in ("iommufd", "iommufd_fail_nth"):
-        known = tuple(failure for failure in listed(KNOWN) if failure.program == program)
+    failures = listed(KNOWN)
+    for program in SERIES_OWN:
+        known = tuple(failure for failure in failures if failure.program == program)
         if before:
             share = f"build/selftests/{KERNELS[before].selftests}"
             yield Suite(f"{kernel}/{program} of {before}", [f"./{program}"], kernel, share=share, compare=f"{before}/{program}", known=known)

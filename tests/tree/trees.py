@@ -96,6 +96,12 @@ def start():
     return tiny
 
 
+def add_a_patch(tiny):
+    edit("build/tree/tiny/Makefile", "line 7 of", "changed")
+    commit("Makefile: change")
+    tiny.export()
+
+
 def start_onto(tiny):
     """A series of one patch on that of two."""
     onto = Onto(tiny)
@@ -202,9 +208,7 @@ def half_a_rebase_is_not_exported(tiny):
 
 @test
 def new_patches_are_taken(tiny):
-    edit("build/tree/tiny/Makefile", "line 7 of", "changed")
-    commit("Makefile: change")
-    tiny.export()
+    add_a_patch(tiny)
     head = tiny.head()
     third = read("patches/tiny/0003-Makefile-change.patch")
     os.unlink("patches/tiny/0003-Makefile-change.patch")
@@ -353,9 +357,7 @@ def a_base_onto_another_exports_its_own_patches(tiny):
 @test
 def a_base_onto_another_takes_its_new_patches(tiny):
     onto = start_onto(tiny)
-    edit("build/tree/tiny/Makefile", "line 7 of", "changed")
-    commit("Makefile: change")
-    tiny.export()
+    add_a_patch(tiny)
     onto.make()
     assert b"changed" in read("build/tree/onto/Makefile") and b"change onto the others" in read("build/tree/onto/main.c")
     assert tree.git(onto.path, "log", "--format=%s", "-2").splitlines() == ["main: change what is between", "Makefile: change"]
@@ -384,9 +386,7 @@ def a_base_onto_another_is_told_of_work_that_it_lacks(tiny):
 @test
 def work_on_a_base_onto_another_is_not_thrown_away(tiny):
     onto = start_onto(tiny)
-    edit("build/tree/tiny/Makefile", "line 7 of", "changed")
-    commit("Makefile: change")
-    tiny.export()
+    add_a_patch(tiny)
     edit("build/tree/onto/main.c", "line 10 of", "precious")
     refused(onto.make, "patches/tiny has changed", "1 changed file", "make export")
     commit("main: precious", base="onto")
