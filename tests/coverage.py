@@ -22,6 +22,7 @@ TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path[:0] = [os.path.join(TOP, "lab", "tree"), os.path.join(TOP, "lab", "kernel")]
 import tree
 from kernels import SOURCES
+from run import SERIES_OWN
 
 LINUX = tree.Tree(SOURCES["patched"].base)
 OUT = "build/coverage"
@@ -32,7 +33,10 @@ UNREACHED = "tests/coverage/unreached"
 # What is executed on different machines adds up: all our programs on one, on the others those that execute more of the drivers.
 # (With virtio-iommu there is a reserved region that is no default window.)
 MACHINES = {
-    "smmuv3": ("/opt/vfio-selftests/vfio_reserved_msi_*_test", "./pin_test", "./resv_test $VFIO_VECTORS_BDF"),
+    "smmuv3": (
+        "/opt/vfio-selftests/vfio_reserved_msi_*_test", "vfio_iommufd_msi_window_test", "./pin_test", "./resv_test $VFIO_VECTORS_BDF",
+        *(f"{program} {only}" for program, only in SERIES_OWN.items()),
+    ),
     "gicv2m": ("vfio_reserved_msi_fail_nth_test",),
     "virtio-iommu": ("vfio_reserved_msi_iova_test", "vfio_reserved_msi_untranslated_test -t over_resv_region", "./pin_test"),
 }
@@ -107,7 +111,7 @@ def added():
         elif match := re.match(r"@@ -\S+ \+(\d+)", line):
             number = int(match[1])
         elif line.startswith("+"):
-            if not name.endswith("kunit.c"):
+            if not name.endswith(("kunit.c", "selftest.c", "iommufd_test.h")):
                 found[name, number] = " ".join(line[1:].split())
             number += 1
     return found

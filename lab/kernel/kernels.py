@@ -59,9 +59,11 @@ class Kernel:
         return name if self.arch == "arm64" else f"{self.arch}-{name}"
 
 
-# The objects that the series changes, and those of them with data that it shares between threads.
-TOUCHED = ("dma-iommu", "irq-gic-v3-its", "irq-gic-v2m", "irq-gic-v3-mbi", "vfio_iommu_type1")
-SHARING = ("dma-iommu", "vfio_iommu_type1")
+# The objects that the series change, and those of them with data that they share between threads. Make takes names without
+# folders: another object of the same name is treated alike, which does no harm.
+IOMMUFD = ("device", "driver", "io_pagetable", "ioas", "main", "vfio_compat")
+TOUCHED = ("dma-iommu", "iommu", "irq-gic-v3-its", "irq-gic-v2m", "irq-gic-v3-mbi", "vfio_iommu_type1", *IOMMUFD)
+SHARING = ("dma-iommu", "vfio_iommu_type1", *IOMMUFD)
 
 # gcov knows the lines that are left when early optimizations are done: "ret = -EINVAL; goto out;" and "return -ENOMEM;" are
 # not, they end up as constants in the code of other lines. These leave them alone.
