@@ -4,6 +4,7 @@
 MAKEFLAGS += --no-print-directory --no-builtin-rules
 KERNEL ?= patched
 BASE ?= linux
+POSTING ?=
 VERSION ?=
 
 help: ## this list
@@ -21,8 +22,8 @@ tree: setup base ## unpack a base and apply its patches as commits: build/tree/$
 export: setup base ## write the commits of build/tree/$(BASE) back to patches/$(BASE)
 	@lab/in-root python3 lab/tree/tree.py export $(BASE)
 
-series: setup base ## the mails to send, build/series/*.mbox; BASE= as above, VERSION= when not the newest of its changelog
-	@lab/series/make '$(BASE)' '$(VERSION)'
+series: setup base ## the mails to send, build/series/*.mbox: all postings of BASE=, or POSTING=; VERSION= when not its newest
+	@lab/series/make '$(BASE)' '$(POSTING)' '$(VERSION)'
 
 kernel: setup ## build a kernel: KERNEL=patched (the default) or another one of lab/README.md
 	@lab/build kernel $(KERNEL)

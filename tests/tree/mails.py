@@ -65,8 +65,20 @@ def mails(mbox):
     return [email.message_from_bytes(message.as_bytes(), policy=email.policy.default) for message in mailbox.mbox(mbox)]
 
 
-def made(source, version="14", sender=SENDER):
-    return mails(series.make(source, version, sender))
+def made(source, version="14", sender=SENDER, posting=""):
+    return mails(series.make(series.postings(source)[posting], version, sender))
+
+
+def cut(text, path="Makefile", old="line 7 of"):
+    """tiny, its two patches and a third, in postings."""
+    edit(f"build/tree/tiny/{path}", old, "changed")
+    commit("Makefile: change\n\nWhy.")
+    tree.Tree("tiny").export()
+    write("patches/tiny/postings", text)
+    write("patches/tiny/letter", "Subject: [PATCH] main: Fix it\n\nAnother text.\n")
+
+
+IN_TWO = "[fixes]\npatches = 2\nletter = letter\nchangelog = none\n[rest]\npatches = 1 3\nprefix = RFC PATCH\nneeds = fixes\nto = MAIN\n"
 
 
 def body(mail):
@@ -140,7 +152,7 @@ def an_author_who_wants_to_be_named_is(tiny):
 @test
 def names_need_not_be_ascii(tiny):
     sender = ("Zoë (ü, é)", "zoe@example.com")
-    mbox = series.make(tiny, "14", sender)
+    mbox = series.make(series.postings(tiny)[""], "14", sender)
     for mail in mails(mbox):
         assert mail["From"].addresses[0].display_name == sender[0], mail["From"]
     tree.git("build/tree/tiny", "checkout", "-q", "-b", "again", "base")
@@ -173,7 +185,7 @@ def the_tree_is_left_alone_and_what_is_not_exported_out(tiny):
 
 @test
 def the_folder_has_the_same_mails(tiny):
-    mbox = series.make(tiny, "14", SENDER)
+    mbox = series.make(series.postings(tiny)[""], "14", SENDER)
     folder = mbox.removesuffix(".mbox")
     text = ""
     for name in sorted(os.listdir(folder)):
@@ -195,8 +207,57 @@ def a_base_onto_another_says_with_what(tiny):
     commit("Makefile: change", base="onto")
     onto.export()
     cover, *patches = made(onto, "1")
-    assert [mail["Subject"] for mail in patches] == ["[PATCH v1 1/1] Makefile: change"]
+    assert [mail["Subject"] for mail in patches] == ["[PATCH 1/1] Makefile: change"], "there is no v1 in a subject"
     assert "\nBase: v1.0, from Debian's package tiny 1.0, with \"main: Change lines\", v15.\n" in body(cover), body(cover)
+
+
+@test
+def a_posting_has_its_own_patches_prefix_and_letter(tiny):
+    cut(IN_TWO)
+    cover, *patches = made(tiny, "", posting="fixes")
+    assert cover["Subject"] == "[PATCH 0/1] main: Fix it"
+    assert [mail["Subject"].startswith("[PATCH 1/1] sub: change ") for mail in patches] == [True], patches[0]["Subject"]
+    assert "Another text." in body(cover) and "Changes in" not in body(cover), "the first version has no changes"
+    assert body(cover).rstrip().partition("\nBase: ")[2].startswith("v1.0, from Debian's package tiny 1.0.\n"), body(cover)
+    cover, *patches = made(tiny, "", posting="rest")
+    assert [mail["Subject"][:19] for mail in (cover, *patches)] == [f"[RFC PATCH v15 {n}/2]"[:19] for n in range(3)]
+    assert '\nBase: v1.0, from Debian\'s package tiny 1.0, with "main: Fix it".\n' in body(cover), body(cover)
+
+
+@test
+def postings_in_order_make_the_same_tree(tiny):
+    cut(IN_TWO)
+    wanted = tree.git(tiny.path, "rev-parse", "HEAD^{tree}")
+    mboxes = [series.make(posting, "", SENDER) for posting in series.postings(tiny).values()]
+    tree.git(tiny.path, "checkout", "-q", "-b", "again", "base")
+    for mbox in mboxes:
+        tree.git(tiny.path, "am", "-q", "--empty=drop", os.path.abspath(mbox))
+    assert tree.git(tiny.path, "rev-parse", "HEAD^{tree}") == wanted
+
+
+@test
+def postings_that_cannot_be_are_refused(tiny):
+    for text, said in (
+        (IN_TWO.replace("1 3", "1"), "in none or in several: 3"),
+        (IN_TWO.replace("1 3", "1-3"), "in none or in several: 2"),
+        (IN_TWO.replace("1 3", "1 3 4"), "'4' is not a number"),
+        (IN_TWO.replace("needs = fixes", "needs = others"), "[rest] needs 'others'"),
+        (IN_TWO.replace("prefix", "perfix"), "perfix"),
+        (IN_TWO.replace("[rest]", "rest"), "postings"),
+        ("[all]\npatches = 1-2\n[last]\npatches =\n", "[last] has no patches"),
+    ):
+        cut(text)
+        refused(lambda: series.postings(tiny), "patches/tiny/postings", said)
+        tree.git(tiny.path, "reset", "-q", "--hard", "HEAD^")
+        tiny.export()
+
+
+@test
+def an_order_that_does_not_apply_is_refused(tiny):
+    """The third patch changes what the first one made."""
+    cut(IN_TWO.replace("= 2\n", "= 3\n").replace("1 3", "1-2"), "main.c", "first change of")
+    refused(lambda: made(tiny, "", posting="fixes"), '"Makefile: change" does not apply there', "patches/tiny/postings")
+    assert not os.path.exists("build/series")
 
 
 @test
@@ -213,33 +274,50 @@ def a_sender_who_is_nobody_is_refused(_):
         configuration = {"GIT_CONFIG_COUNT": "2", "GIT_CONFIG_KEY_0": "user.name", "GIT_CONFIG_VALUE_0": name,
                          "GIT_CONFIG_KEY_1": "user.email", "GIT_CONFIG_VALUE_1": address}
         result = subprocess.run(
-            [f"{TOP}/lab/series/make", "linux", version], env={**os.environ, **configuration}, capture_output=True, text=True, check=False
+            [f"{TOP}/lab/series/make", "linux", "window", version], env={**os.environ, **configuration}, capture_output=True, text=True, check=False
         )
         assert result.returncode == 1 and result.stdout == "", result
         assert result.stderr.endswith(f"{said}\n") and result.stderr.count("\n") == 1, result.stderr
     assert everything_in(f"{TOP}/build/series") == before
 
 
-# The real series, of each base: (source, its mbox, a scratch folder)
+# The real postings, of each base: (posting, its mbox, a scratch folder)
 
 
-# Which version comes next, and who at least has to hear of it.
-REAL = {
-    **dict.fromkeys(KERNELS, ("14", {"kvm@vger.kernel.org", "iommu@lists.linux.dev"})),
-    "linux-iommufd": ("1", {"kvm@vger.kernel.org", "iommu@lists.linux.dev"}),
-    "qemu": ("1", {"qemu-devel@nongnu.org"}),
-}
+# Who at least has to hear of one.
+HEARS = {"irqchip": {"linux-kernel@vger.kernel.org"}, "libvfio": {"kvm@vger.kernel.org"}, "tests": {"kvm@vger.kernel.org"}}
+KERNEL = {"kvm@vger.kernel.org", "iommu@lists.linux.dev"}
+HEARS |= {("linux", "fixes"): {"kvm@vger.kernel.org"}, ("linux-iommufd", "fixes"): {"iommu@lists.linux.dev"}, "qemu": {"qemu-devel@nongnu.org"}}
 
 
-def apply(source, mbox, where, *options):
-    """git am on the base, as strict as it is by itself: context must match.  Returns the resulting tree."""
+def hears(posting):
+    return HEARS.get((posting.source.base, posting.name)) or HEARS.get(posting.name) or HEARS.get(posting.source.base) or KERNEL
+
+
+def below(posting):
+    """What is to be applied before it, of its own base."""
+    return [other for name, other in series.postings(posting.source).items() if name in posting.needs]
+
+
+def apply(posting, mbox, where, *options):
+    """git am on the base and what it needs, as strict as it is by itself: context must match.  Returns the resulting tree."""
+    source = posting.source
+    base = "base" if source.parent and source.parent.base in posting.needs else source.unpatched
     tree.git(".", "clone", "-q", "--shared", "--no-checkout", source.path, where)
     # Of ninety thousand files, those that are changed.
-    files = tree.git(where, "diff", "--name-only", "base", source.taken()["head"]).split()
+    files = tree.git(where, "diff", "--name-only", base, source.taken()["head"]).split()
     tree.git(where, "sparse-checkout", "set", "--no-cone", *(f"/{name}" for name in files))
-    tree.git(where, "checkout", "-q", "--detach", "base")
-    tree.git(where, "am", "-q", *options, os.path.abspath(mbox), GIT_COMMITTER_NAME="Test Receiver", GIT_COMMITTER_EMAIL="receiver@example.com")
+    tree.git(where, "checkout", "-q", "--detach", base)
+    receiver = {"GIT_COMMITTER_NAME": "Test Receiver", "GIT_COMMITTER_EMAIL": "receiver@example.com"}
+    for other in below(posting):
+        tree.git(where, "am", "-q", "--empty=drop", os.path.abspath(series.make(other, "", SENDER)), **receiver)
+    tree.git(where, "am", "-q", *options, os.path.abspath(mbox), **receiver)
     return tree.git(where, "rev-parse", "HEAD^{tree}")
+
+
+def is_last(posting):
+    """With it, and what it needs, all is applied."""
+    return len(posting.source.patch_files()) == sum(len(one.indices()) for one in (*below(posting), posting))
 
 
 def tree_of(source):
@@ -247,12 +325,13 @@ def tree_of(source):
 
 
 @real_test
-def git_am_makes_the_same_tree(source, mbox, scratch):
-    assert apply(source, mbox, f"{scratch}/am", "--empty=drop") == tree_of(source)
+def git_am_takes_it_and_all_make_the_same_tree(posting, mbox, scratch):
+    made_of_mails = apply(posting, mbox, f"{scratch}/am", "--empty=drop")
+    assert (made_of_mails == tree_of(posting.source)) == is_last(posting)
 
 
 @real_test
-def b4_am_takes_it(source, mbox, scratch):
+def b4_am_takes_it(posting, mbox, scratch):
     """As a receiver would, but for the network.  b4 wants to know who that is."""
     receiver = {"GIT_CONFIG_COUNT": "3", "GIT_CONFIG_KEY_0": "user.name", "GIT_CONFIG_VALUE_0": "Test Receiver",
                 "GIT_CONFIG_KEY_1": "user.email", "GIT_CONFIG_VALUE_1": "receiver@example.com",
@@ -266,17 +345,17 @@ def b4_am_takes_it(source, mbox, scratch):
     said = result.stdout + result.stderr
     print(said)
     assert result.returncode == 0
-    assert f"Total patches: {len(source.patch_files())}\n" in said
+    assert f"Total patches: {len(posting.indices())}\n" in said
     assert not re.search(r"\b(ERROR|WARNING)\b", said)
     [ready] = [name for name in os.listdir(f"{scratch}/b4") if name.endswith(".mbx")]
     # b4 names no first version.
-    version = REAL[source.base][0]
+    version = posting.changes("")[0]
     assert ready.startswith(f"v{version}_") or version == "1" and not re.match(r"v\d", ready), ready
-    assert apply(source, f"{scratch}/b4/{ready}", f"{scratch}/b4-am") == tree_of(source)
+    assert (apply(posting, f"{scratch}/b4/{ready}", f"{scratch}/b4-am") == tree_of(posting.source)) == is_last(posting)
 
 
 @real_test
-def everyone_named_is_real(source, mbox, _):
+def everyone_named_is_real(posting, mbox, _):
     cover, *patches = mails(mbox)
     with open(mbox, encoding="utf-8") as file:
         text = file.read()
@@ -284,18 +363,20 @@ def everyone_named_is_real(source, mbox, _):
         assert word not in text, f"{word!r} is in the mails"
     for mail in (cover, *patches):
         assert mail["From"] == "{} <{}>".format(*SENDER), mail["From"]
-        assert mail["To"] == cover["To"] and len(mail["To"].addresses) >= 2, mail["To"]
+        assert mail["To"] == cover["To"], mail["To"]
         assert {a.addr_spec for a in mail["Cc"].addresses} <= {a.addr_spec for a in cover["Cc"].addresses}, mail["Cc"]
         assert sign_offs(mail).count(SIGN_OFF) == (mail is not cover), mail["Subject"]
-    assert REAL[source.base][1] <= {a.addr_spec for a in cover["Cc"].addresses}
+    assert hears(posting) <= {a.addr_spec for field in ("To", "Cc") for a in cover[field].addresses}
 
 
 @real_test
-def it_is_one_thread_in_order(source, mbox, _):
+def it_is_one_thread_in_order(posting, mbox, _):
     cover, *patches = mails(mbox)
-    count = len(source.patch_files())
+    count = len(posting.indices())
     width = len(str(count))
-    expected = [f"[PATCH v{REAL[source.base][0]} {n:0{width}}/{count}" for n in range(count + 1)]
+    version = posting.changes("")[0]
+    prefix = posting.prefix + (f" v{version}" if version != "1" else "")
+    expected = [f"[{prefix} {n:0{width}}/{count}" for n in range(count + 1)]
     assert [mail["Subject"].split("]")[0] for mail in (cover, *patches)] == expected
     assert "In-Reply-To" not in cover
     assert {mail["In-Reply-To"] for mail in patches} == {cover["Message-ID"]}
@@ -305,18 +386,20 @@ def it_is_one_thread_in_order(source, mbox, _):
 
 
 @real_test
-def the_base_is_named_and_no_commit_is_made_up(source, mbox, _):
+def the_base_is_named_and_no_commit_is_made_up(posting, mbox, _):
+    source = posting.source
     cover = body(mails(mbox)[0])
     match = re.search(r"^Base: v(\d+\.\d+)[\d.]*, from Debian's package (\S+) \1[\d.]*[-+][^\s,]+(\.|,\s)", cover, re.MULTILINE)
     wanted = tree.base_field(source.base, "source", "") or tree.base_field(source.base, "package")
-    assert match and (match[3] == ".") == (source.parent is None) and fnmatch.fnmatchcase(match[2], wanted), cover
+    assert match and (match[3] == ".") == (not posting.needs) and fnmatch.fnmatchcase(match[2], wanted), cover
     assert "base-commit" not in cover, "nobody else has the commit that the tree starts with"
 
 
 @real_test
-def checkpatch_has_no_complaint_about_the_mails(source, mbox, _):
+def checkpatch_has_no_complaint_about_the_mails(posting, mbox, _):
     """About what `make series` adds. The rest is `make check`'s, which looks at patches that nobody signed off."""
     types = "MISSING_SIGN_OFF,NO_AUTHOR_SIGN_OFF,BAD_SIGN_OFF,FROM_SIGN_OFF_MISMATCH,EMAIL_SUBJECT,UTF8_BEFORE_PATCH,CORRUPTED_PATCH"
+    source = posting.source
     # QEMU's script knows no types.
     options = [] if source.base == "qemu" else ["--show-types", "--types", types]
     folder = os.path.abspath(mbox.removesuffix(".mbox"))
@@ -329,25 +412,27 @@ def checkpatch_has_no_complaint_about_the_mails(source, mbox, _):
 
 
 def main():
-    print(f"TAP version 13\n1..{len(TESTS) + len(REAL) * len(REAL_TESTS)}")
+    real = [posting for base in (*KERNELS, "qemu") for posting in series.postings(tree.Tree(base)).values()]
+    print(f"TAP version 13\n1..{len(TESTS) + len(real) * len(REAL_TESTS)}")
     failed = 0
     for number, function in enumerate(TESTS, 1):
         with tap.folder():
             failed += tap.run(number, function.__name__, lambda: function(prepare()))
     number = len(TESTS)
-    for source in map(tree.Tree, REAL):
+    for posting in real:
+        source = posting.source
         with tempfile.TemporaryDirectory() as scratch:
             # Not where a sender's own mails may be.
             series.OUT = f"{scratch}/series"
-            mbox = functools.cache(functools.partial(series.make, source, "", SENDER))
+            mbox = functools.cache(functools.partial(series.make, posting, "", SENDER))
             for function in REAL_TESTS:
                 number += 1
-                name = f"{function.__name__} {source.base}"
+                name = " ".join(filter(None, (function.__name__, source.base, posting.name)))
                 missing = f"there is no {source.path}" if not os.path.isdir(source.path) else f"{source.patches} is empty" if not source.patch_files() else ""
                 if missing:
                     print(f"ok {number} {name} # SKIP {missing}")
                 else:
-                    failed += tap.run(number, name, lambda: function(source, mbox(), scratch))
+                    failed += tap.run(number, name, lambda: function(posting, mbox(), scratch))
     sys.exit(1 if failed else 0)
 
 
