@@ -66,6 +66,8 @@ def parse(words):
     parser.add_argument("--machine", choices=machines.MACHINES, help=kinds)
     parser.add_argument("--share", metavar="DIR", help="appears read-write at /mnt, where COMMAND starts")
     parser.add_argument("--timeout", metavar="SECONDS", type=seconds, default=1800.0, help="default: %(default)g")
+    # Kernels with KASAN take half a minute to boot, and on a busy host several times that.
+    parser.add_argument("--boot-timeout", metavar="SECONDS", type=seconds, default=300.0, help="until COMMAND starts; default: %(default)g")
     parser.add_argument("--icount", action="store_true", help="one CPU whose clock counts instructions")
     parser.add_argument("--append", metavar="ARGS", default="", help="further kernel arguments")
     parser.add_argument("--shell", action="store_true", help="give COMMAND this terminal; the default is a shell")
@@ -203,7 +205,9 @@ class Host:
 
     def relay(self):
         """Copy the ports until QEMU closes them all, or time is up."""
-        deadline = time.monotonic() + self.args.timeout
+        began = time.monotonic()
+        deadline = began + self.args.timeout
+        boot_deadline = min(deadline, began + self.args.boot_timeout)
         with selectors.DefaultSelector() as selector:
             for name, port in self.ports.items():
                 selector.register(port, selectors.EVENT_READ, name)
@@ -211,8 +215,9 @@ class Host:
                 selector.register(sys.stdin, selectors.EVENT_READ, "keyboard")
             left = len(self.ports)
             while left:
-                ready = {key.data: key.fileobj for key, _ in selector.select(max(0, deadline - time.monotonic()))}
-                if time.monotonic() >= deadline:
+                limit = deadline if self.status else boot_deadline
+                ready = {key.data: key.fileobj for key, _ in selector.select(max(0, limit - time.monotonic()))}
+                if time.monotonic() >= limit:
                     self.timed_out = True
                     return
                 if ready.pop("keyboard", None):
@@ -238,6 +243,9 @@ class Host:
         if complaint:
             late = " and time ran out" if self.timed_out else ""
             return EXIT_COMPLAINT, [f"the kernel complained{late}; the console is in {log}:", *complaint]
+        if self.timed_out and not words and self.args.timeout > self.args.boot_timeout:
+            tail = console.splitlines()[-complaints.SHOWN :]
+            return EXIT_TIMEOUT, [f"the virtual host did not boot within {self.args.boot_timeout:g} s; the console is in {log}, and ends:", *tail]
         if self.timed_out:
             return EXIT_TIMEOUT, [f"out of time after {self.args.timeout:g} s; the console is in {log}"]
         if len(words) == 3:
