@@ -108,8 +108,12 @@ def ours(kernel, machine="", which=TEST, only=""):
         if "fail_nth" in program and not only:
             continue
         more = " $VFIO_EDU_BDF" if "domains" in program else ""
-        # To iommufd, v1 is v2 with small pages: one of them is enough where each test takes seconds.
-        less = "-V iommufd_compat_type1 " if KERNELS[kernel].slow and program.endswith(("iova_test", "domains_test")) else ""
+        # To iommufd, v1 is v2 with small pages: one of them is enough where each test takes seconds. And where /dev/vfio/vfio is
+        # iommufd's, type1's modes are those of its containers.
+        less = ""
+        if program.endswith(("iova_test", "domains_test")):
+            less = "-V iommufd_compat_type1 " if KERNELS[kernel].slow else ""
+            less = "-V iommufd_compat_type1 -V iommufd_compat_type1v2 " if kernel == "compat" else less
         command = f"exec {program} {less}$VFIO_IGB_BDFS{more}"
         yield Suite(f"{machine or kernel}/{program}", ["sh", "-c", command], kernel, machine=machine, which=which)
 
