@@ -36,17 +36,6 @@ selftests: setup ## build the selftests of VFIO and iommufd, of stock and patche
 	@lab/build selftests patched
 
 test: setup ## everything that must pass; ends with "N passed, N failed, N skipped"; SUITES="WORD..." for some of it
-	@lab/build kernel stock
-	@lab/build kernel patched
-	@lab/build kernel debug
-	@lab/build kernel compat-stock
-	@lab/build kernel compat
-	@lab/build selftests stock
-	@lab/build selftests patched
-	@lab/qemu/build
-	@tests/module/build patched debug
-	@tests/model/build
-	@tests/nested/build stock patched
 	@tests/run $(SUITES)
 
 check: setup ## static: checkpatch, sparse, W=1, kernel-doc, coccinelle, every patch builds, and this repository's own scripts
@@ -72,14 +61,6 @@ campaign: setup ## what takes long: coverage, mutants, data races, more machines
 	@lab/in-root python3 tests/campaign.py
 
 lts: setup ## the backport, on its kernel: what the tests of mainline find there, and what fault injection finds
-	@lab/build kernel lts
-	@lab/build kernel lts-debug
-	@lab/build kernel patched
-	@lab/build kernel debug
-	@lab/build selftests stock
-	@lab/build selftests patched
-	@tests/module/build patched lts
-	@tests/model/build
 	@tests/run --lts
 
 bench: setup ## instructions per operation, stock and patched, their ratio, and sizes; fails when the series costs too much

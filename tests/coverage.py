@@ -22,7 +22,7 @@ TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path[:0] = [os.path.join(TOP, "lab", "tree"), os.path.join(TOP, "lab", "kernel")]
 import tree
 from kernels import SOURCES
-from run import SERIES_OWN
+from suites import SERIES_OWN
 
 LINUX = tree.Tree(SOURCES["patched"].base)
 OUT = "build/coverage"

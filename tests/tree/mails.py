@@ -242,7 +242,7 @@ def postings_that_cannot_be_are_refused(tiny):
         (IN_TWO.replace("1 3", "1-3"), "in none or in several: 2"),
         (IN_TWO.replace("1 3", "1 3 4"), "'4' is not a number"),
         (IN_TWO.replace("needs = fixes", "needs = others"), "[rest] needs 'others'"),
-        (IN_TWO.replace("prefix", "perfix"), "perfix"),
+        (IN_TWO.replace("prefix", "odd"), "odd"),
         (IN_TWO.replace("[rest]", "rest"), "postings"),
         ("[all]\npatches = 1-2\n[last]\npatches =\n", "[last] has no patches"),
     ):

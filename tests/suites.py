@@ -1,0 +1,261 @@
+"""The suites: what `make test`, `make campaign` and `make lts` run, and what has to be built for it.
+
+    table()             all of them
+    Suite.builds        the commands that make what a suite needs, from the top of the repository
+
+Imported by run.py, which runs them.
+"""
+
+import dataclasses
+import fnmatch
+import glob
+import os
+import sys
+
+import reasons
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lab", "kernel"))
+from kernels import KERNELS
+
+OUT = "build/test"
+TEST, LONG, LTS = "", "--long", "--lts"  # the lists of suites: what make test, make campaign and make lts run
+
+# Under emulation these say nothing, and take long to say it.
+LEFT_OUT = {"vfio_pci_device_init_perf_test": "measures how long device setup takes, which means nothing under emulation"}
+# In this order.
+BUILDS = ("lab/build kernel", "lab/build selftests", "lab/in-root", "lab/qemu/build", "tests/module", "tests/model", "tests/nested")
+
+# What the scripts of tests/lab and tests/tree, and the checks, need; the lab's the default kernel if they are not listed.
+TREES = tuple(f"lab/in-root python3 lab/tree/tree.py make {base}" for base in ("linux", "linux-iommufd", "qemu"))
+PATCHED = ("lab/build kernel patched", "lab/build selftests patched")
+NEEDS = {
+    "lab/compare": (),
+    "lab/complaints": ("lab/build kernel patched", "lab/build kernel debug"),
+    "lab/machine intel-iommu": ("lab/build kernel x86-patched", "lab/build selftests x86-patched"),
+    "tree/mails.py": TREES,
+    "tree/offers.py": (),
+    "tree/trees.py": TREES,
+}
+
+# Kernel arguments that a test needs.
+ARGUMENTS = {"vfio_pci_sriov_uapi_test": "vfio_pci.enable_sriov=1"}
+
+# iommufd's selftests, and what the series adds to them.
+SERIES_OWN = {"iommufd": "-f iommufd_msi -f vfio_compat_mock_domain", "iommufd_fail_nth": "-f msi_fail_nth"}
+
+LONGEST = ("vfio_pci_driver_test", "fail_nth_test", "/nested", "/model many")
+
+# Where 6.12 differs from mainline, and why; and what fails on mainline, and why.
+DIFFERENCES = "tests/lts-differences"
+KNOWN = "tests/stock-failures"
+
+
+@dataclasses.dataclass
+class Suite:
+    name: str
+    command: list
+    kernel: str = ""  # empty: runs here, not in the guest
+    append: str = ""  # kernel arguments
+    share: str = "build/test"  # the guest's /mnt
+    compare: str = ""  # the suite that ran the same program on another kernel
+    different: tuple = ()  # in what it may differ from that: Difference
+    known: tuple = ()  # what fails, with or without the series: Difference
+    machine: str = ""  # empty: the kernel's default
+    which: str = TEST  # of the lists it is on
+    needs: tuple = ()  # what one that runs here has to have built: commands
+
+    @property
+    def builds(self):
+        """Commands, each of them once and after what it needs when they are in the order of BUILDS."""
+        if not self.kernel:
+            return self.needs
+        found = [f"lab/build kernel {self.kernel}", f"lab/build selftests {KERNELS[self.kernel].selftests}"]
+        folder, _, name = self.share.removeprefix("build/").partition("/")
+        if folder == "selftests":
+            found.append(f"lab/build selftests {name}")
+        elif folder in ("module", "model", "nested"):
+            found += ["lab/build selftests patched", f"tests/{folder}/build {name}".strip()]
+        if folder == "nested":
+            found.append("lab/qemu/build")
+        return tuple(found)
+
+    def argv(self):
+        if not self.kernel:
+            return self.command
+        # Ten times what it takes on an idle machine; some kernels, with lockdep and KASAN, are several times slower.
+        limit = "1800" if KERNELS[self.kernel].slow else "900"
+        machine = ["--machine", self.machine] if self.machine else []
+        return ["lab/run", "--kernel", self.kernel, *machine, "--append", self.append, "--share", self.share, "--timeout", limit, "--", *self.command]
+
+
+def programs(tree, pattern):
+    return sorted(os.path.basename(path) for path in glob.glob(f"build/selftests/{tree}/{pattern}"))
+
+
+def upstream(before, after, which=TEST):
+    """Upstream's tests judge two kernels: the same programs, built from stock. They find their device in $VFIO_SELFTESTS_BDF."""
+    for program in programs(before, "*_test"):
+        if program in LEFT_OUT:
+            continue
+        for kernel, compare in ((before, ""), (after, f"{before}/{program}")):
+            append = ARGUMENTS.get(program, "")
+            yield Suite(f"{kernel}/{program}", [f"./{program}"], kernel, append, f"build/selftests/{before}", compare, which=which)
+
+
+def iommufd(kernel, before=""):
+    """Those of iommufd, which make their devices themselves: the kernel's own or, side by side, those of the one before."""
+    failures = listed(KNOWN)
+    for program in SERIES_OWN:
+        known = tuple(failure for failure in failures if failure.program == program)
+        if before:
+            share = f"build/selftests/{KERNELS[before].selftests}"
+            yield Suite(f"{kernel}/{program} of {before}", [f"./{program}"], kernel, share=share, compare=f"{before}/{program}", known=known)
+        else:
+            # On debug those of the series alone: all of them take minutes there, and where allocations fail
+            # iommu_mock_device_add(), of stock as well, leaves one behind.
+            only = SERIES_OWN[program].split() if KERNELS[kernel].slow else []
+            yield Suite(f"{kernel}/{program}", [program, *only], kernel, known=() if only else known)
+
+
+def window(kernel, machine="", which=TEST, devices="$VFIO_IGB_BDFS", tests=""):
+    """The window of an IOAS, with real devices."""
+    command = f"exec vfio_iommufd_msi_window_test {tests}{devices}"
+    return Suite(f"{machine or kernel}/vfio_iommufd_msi_window_test", ["sh", "-c", command], kernel, machine=machine, which=which)
+
+
+def ours(kernel, machine="", which=TEST, only=""):
+    """Ours want all the igbs, and one of them something behind the same SMMU as an igb. fail_nth has to be asked for: it takes a
+    kernel with fault injection."""
+    for program in programs(KERNELS[kernel].selftests, f"vfio_reserved_msi_{only or '*'}_test"):
+        if "fail_nth" in program and not only:
+            continue
+        more = " $VFIO_EDU_BDF" if "domains" in program else ""
+        # To iommufd, v1 is v2 with small pages: one of them is enough where each test takes seconds. And where /dev/vfio/vfio is
+        # iommufd's, type1's modes are those of its containers.
+        less = ""
+        if program.endswith(("iova_test", "domains_test")):
+            less = "-V iommufd_compat_type1 " if KERNELS[kernel].slow else ""
+            less = "-V iommufd_compat_type1 -V iommufd_compat_type1v2 " if kernel == "compat" else less
+        command = f"exec {program} {less}$VFIO_IGB_BDFS{more}"
+        yield Suite(f"{machine or kernel}/{program}", ["sh", "-c", command], kernel, machine=machine, which=which)
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    program: str
+    case: str  # with * and ?
+    outcome: str  # "failed", "skipped" or "missing"
+    reason: str
+
+    def fits(self, name, result):
+        outcome = "failed" if name in result.excused else result.cases.get(name, "missing")
+        return self.outcome == outcome and fnmatch.fnmatchcase(name, self.case)
+
+
+def listed(path):
+    """The table of DIFFERENCES, or that of KNOWN."""
+    try:
+        return [Difference(*what, why) for what, why in reasons.listed(path, r"(\w+) (\S+): (failed|skipped|missing)")]
+    except reasons.Wrong as error:
+        sys.exit(str(error))
+
+
+def lts():
+    """Mainline's programs judge 6.12 too, and find the same, but for what is listed."""
+    everywhere = listed(DIFFERENCES)
+    for suite in [*upstream("stock", "patched"), *ours("patched")]:
+        kernel, program = suite.name.split("/")
+        if kernel == "patched":
+            about = tuple(difference for difference in everywhere if difference.program == program)
+            yield dataclasses.replace(suite, name=f"lts/{program}", kernel="lts", compare=suite.name, different=about, which=LTS)
+    for suite in (pinning, regions):
+        yield dataclasses.replace(suite("lts"), compare=suite("patched").name, which=LTS)
+    yield model("lts", 60, which=LTS)
+    # Part of make test, which has no time to unpack 6.12.
+    needs = (*TREES, "lab/in-root python3 lab/tree/tree.py make linux-6.12")
+    yield from (Suite(f"lts/{script}", [f"tests/{script}"], which=LTS, needs=needs) for script in ("tree/mails.py", "tree/trees.py"))
+
+
+def with_module(kernel, module, program, devices):
+    """A program of tests/module, with the module that is for it."""
+    command = f"insmod {module}.ko && ./{program} {devices}; status=$?; rmmod {module} && exit $status"
+    return Suite(f"{kernel}/module/{program}", ["sh", "-c", command], kernel, share=f"build/module/{kernel}")
+
+
+def pinning(kernel):
+    """A device that pins pages. Not on debug: telling such a device about an unmap takes locks of type1 in both orders, on stock
+    as well, and lockdep says so."""
+    return with_module(kernel, "vfio_pin", "pin_test", "$VFIO_IGB_BDFS")
+
+
+def regions(kernel):
+    """Devices whose reserved regions differ; the first of them shares its IOMMU with the second. On slow kernels, where failing
+    allocations are what takes long, on one backend."""
+    less = "-V vfio_type1_iommu " if KERNELS[kernel].slow else ""
+    return with_module(kernel, "iommu_resv", "resv_test", less + "$VFIO_VECTORS_BDF $VFIO_IGB_BDFS")
+
+
+def model(kernel, seeds, first=1, machine="", which=TEST):
+    """Random operations, and whether the model that tests/model has of a container expects what the kernel does."""
+    command = f"exec ./model_test --first-seed {first} --seeds {seeds} $VFIO_IGB_BDFS $VFIO_EDU_BDF $VFIO_VECTORS_BDF"
+    name = f"{machine or kernel}/model" + (" many" if which == LONG else "")
+    return Suite(name, ["sh", "-c", command], kernel, machine=machine, share="build/model", which=which)
+
+
+def nested(kernel):
+    """A guest in the guest, with QEMU and with a VMM of our own."""
+    return Suite(f"{kernel}/nested", ["sh", "-c", "exec ./host_test $VFIO_IGB_BDFS"], kernel, share=f"build/nested/{kernel}", machine="nested")
+
+
+def table():
+    suites = []
+    for script in sorted(glob.glob("tests/lab/*") + glob.glob("tests/tree/*")):
+        if os.access(script, os.X_OK) and os.path.isfile(script):
+            name = os.path.relpath(script, "tests")
+            suites.append(Suite(name, [script], needs=NEEDS.get(name, PATCHED)))
+    suites.append(Suite("check", ["lab/check", "--quick"], needs=TREES))
+    suites += upstream("stock", "patched")
+    suites += ours("patched")
+    suites += [*iommufd("compat-stock"), *iommufd("compat", "compat-stock"), *iommufd("compat"), *iommufd("debug")]
+    # Type1's programs, where /dev/vfio/vfio is iommufd's.
+    for which, program in ((TEST, "iova"), (LONG, "domains"), (LONG, "race"), (LONG, "untranslated")):
+        suites += ours("compat", which=which, only=program)
+    # KASAN sees it when the first device of a group is followed after it was closed.
+    suites += [window("patched"), window("debug", "group", devices="$VFIO_PAIR_BDFS", tests="-t group ")]
+    suites += [window("debug", which=LONG), window("64k", which=LONG), window("x86-patched", which=LONG)]
+    suites += [window("patched", machine, LONG) for machine in ("gicv2m", "virtio-iommu")]
+    for program in ("iova", "domains", "fail_nth", "race"):
+        suites += ours("debug", only=program)
+    suites += ours("debug", which=LONG, only="untranslated")
+    # Another interrupt controller: what there is to see of it.
+    suites += [*ours("patched", "gicv2m", only="iova"), *ours("patched", "gicv2m", LONG, "domains")]
+    # Type1 cannot enable MSIs there, on stock neither: -EOPNOTSUPP of iommu_dma_prepare_msi() for MSIs that no IOMMU translates.
+    suites += ours("patched", "virtio-iommu", LONG, "iova")
+    # There is a reserved region there that is no default window.
+    command = "exec vfio_reserved_msi_untranslated_test -t over_resv_region $VFIO_IGB_BDFS"
+    suites.append(Suite("virtio-iommu/over_resv_region", ["sh", "-c", command], "patched", machine="virtio-iommu"))
+    suites += [pinning("patched"), regions("patched"), regions("debug")]
+    # Other seeds where they take longer, and many where there is time.
+    suites += [model("patched", 20), model("debug", 5, first=1001)]
+    suites += [model("patched", 150, first=2001, which=LONG), model("debug", 30, first=3001, which=LONG)]
+    suites += [model("patched", 60, machine="gicv2m", which=LONG), model("64k", 60, which=LONG)]
+    suites.append(Suite("check/planted", ["python3", "tests/planted.py"], which=LONG, needs=TREES))
+    suites += lts()
+    suites += [nested("stock"), nested("patched")]
+    suites += ours("64k", which=LONG)
+    name = "lab/machine intel-iommu"
+    suites.append(Suite(name, ["tests/lab/machine", "intel-iommu"], which=LONG, needs=NEEDS[name]))
+    suites += upstream("x86-stock", "x86-patched", LONG)
+    suites += ours("x86-patched", which=LONG)
+    # They ran while the kernel booted; what is indented once are the cases.
+    kunit = ["sh", "-c", "sed -n 's/^    //p' /sys/kernel/debug/kunit/*/results"]
+    suites.append(Suite("debug/kunit", kunit, "debug"))
+    suites.append(Suite("lts-debug/kunit", kunit, "lts-debug", compare="debug/kunit", which=LTS))
+    for program in ("iova", "domains", "fail_nth", "race"):
+        suites += [dataclasses.replace(suite, compare=f"debug/{suite.name.split('/')[1]}") for suite in ours("lts-debug", which=LTS, only=program)]
+    # tests/run started it, outside of the tool root.
+    if os.path.exists(f"{OUT}/outside.part"):
+        wait = f"until [ -e {OUT}/outside.done ]; do sleep 1; done; cat {OUT}/outside.done"
+        suites.append(Suite("setup", ["timeout", "900", "sh", "-c", wait]))
+    # The longest first, so that none of them is the last to end, alone.
+    return sorted(suites, key=lambda suite: not suite.name.endswith(LONGEST))
