@@ -62,8 +62,16 @@ class Tree:
         self.path = f"build/tree/{base}"
         self.pristine = f"{self.path}.base"
         self.patches = f"patches/{base}"
-        self.note = f"{self.path}/.git/lab.json"
-        self.applying = f"{self.path}/.git/lab-applying"
+
+    # Properties, since some have their path elsewhere.
+
+    @property
+    def note(self):
+        return f"{self.path}/.git/lab.json"
+
+    @property
+    def applying(self):
+        return f"{self.path}/.git/lab-applying"
 
     @functools.cached_property
     def parent(self):

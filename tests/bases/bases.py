@@ -30,8 +30,6 @@ class Offered(tree.Tree):
         self.deb = f"{OFFERS}/{offer}.deb"
         self.path = f"{OFFERS}/{self.version}"
         self.log = f"build/logs/bases-{self.version}-kernel.log"
-        self.note = f"{self.path}/.git/lab.json"
-        self.applying = f"{self.path}/.git/lab-applying"
 
     def source(self):
         where = f"{self.path}.package"
