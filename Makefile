@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 # The one entry point; `make` alone lists the targets. Everything made is in build/, nothing is installed but the host packages
 # that lab/root/setup names.
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 # The figure of what bench.py wrote, which puts it into docs/: the first column names the places on the x axis, the first line the curves.
 
 set terminal svg size 900,380 font "sans-serif,12" background "white"

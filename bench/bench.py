@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Instructions per operation of VFIO type1 and iommufd, on the stock kernel and on ours: measures, compares, prints, draws, and
 fails above the bars.
 

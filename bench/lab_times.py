@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The table of what bench/lab measured: lab_times.py FILE, with lines of step, state and seconds."""
 
 import statistics

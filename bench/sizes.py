@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The sizes of structures in a kernel that was built: prints NAME SIZE, a line each.
 
 Called by bench.py in the tool root, with the kernel's sources at /src and its build at /out. The kernel has no debug

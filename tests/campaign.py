@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The long campaigns, one after the other, and a table of how they ended. Called by `make campaign` in the tool root.
 
 Each step and all of them together are bounded: a step that is out of time is ended and has failed. A step shows one line;

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Static checks of the series and of this repository.
 
     check.py [--quick]      --quick leaves out what takes minutes: coccinelle, other architectures, the build of every patch

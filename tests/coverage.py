@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Which lines that the series add to drivers/ do the tests execute?
 
 Boots the kernel `coverage`, which counts with gcov, runs the KUnit tests and the selftests of the series in it, and prints

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Do the tests notice when the series is wrong?
 
     mutants.py [NUMBER...]      all mutants of the table below, or these

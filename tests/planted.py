@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Every check of tests/check.py notices the mistake that it is for: each is given one, and has to fail and say what.
 
 Prints TAP.  Runs in the tool root.  Mistakes are made in a checkout of the patched tree and in a folder of files, nowhere else.

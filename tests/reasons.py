@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Lists of what is known and why, tests/coverage/unreached and tests/lts-differences:
 
     WHAT

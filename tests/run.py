@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Run suites of suites.py, count every test case, and end with `N passed, N failed, N skipped`.
 
     run.py [--long|--lts] [PART-OF-A-NAME...]   only suites whose names contain one of these; --long: of those for which

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The suites: what `make test`, `make campaign` and `make lts` run, and what has to be built for it.
 
     table()             all of them

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What the tests in Python have in common: TAP for functions that assert, and that something is refused in certain words."""
 
 import contextlib

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * init of the virtual host: set the machine up, run one command, say how it
  * ended, power off.

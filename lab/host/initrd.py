@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The guest's initial (and only) root file system, as a cpio archive."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Boot the virtual host, run one command in it, and end as the command ended.
 
 Called by lab/run, in the tool root.  Nothing here is written to a temporary

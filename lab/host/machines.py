@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The virtual hosts, as tables: what QEMU is to build, and where it ends up.
 
 Every PCI address is given, none is left to QEMU's or the firmware's mood, so

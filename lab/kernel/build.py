@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Build a kernel, or the selftests of VFIO and iommufd, of the tree at /src into /out.
 
     build.py kernel NAME            as in kernels.py

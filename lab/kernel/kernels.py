@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The kernels, as a table: what they are built from, and what the virtual host needs to know about them.
 
     kernels.py NAME     prints base and verb of a kernel's source (see tree.py), where that is, the name of its selftests and its

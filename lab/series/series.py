@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The patches of a base as the mails to send.
 
     series.py BASE POSTING VERSION NAME EMAIL    build/series/BASE-POSTING-vVERSION.mbox, and a folder of the same mails for

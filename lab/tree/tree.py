@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Unpack a base and apply its patches as commits, and write the commits back.
 
     tree.py make BASE     build/tree/BASE, a git repository: tag `base`, and a commit for each patch of patches/BASE

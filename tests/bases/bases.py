@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The mainline series on each of the bases that tests/bases/run found: does it apply, build, and pass its selftests?
 
 Writes what was found into README.md.  Fails when it does not apply to, build for or pass on a base that is as new as the one

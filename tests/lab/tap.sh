@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 # Sourced by the tests of this folder: TAP output, and lab/run with its output caught.
 # shellcheck shell=bash
 set -uo pipefail

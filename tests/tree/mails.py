@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-only
 """make series: who is named and asked in the mails, on a base of three files; and that git and b4 take those of the real series.
 
 Prints TAP.  Runs in the tool root.

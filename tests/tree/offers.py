@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-only
 """make bases, on versions of a base of three files: what is written down, and what is said when a new one needs work.
 
 Prints TAP.  Runs in the tool root.

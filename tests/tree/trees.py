@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-only
 """make tree and make export, on a base of three files and on one that is onto it, and that the real patches are what export writes.
 
 Prints TAP.  Runs in the tool root.
