@@ -26,7 +26,7 @@ EXEMPT = {"GET_INFO": "it reports one capability more"}
 # A doorbell leaves an HWPT with the last group that has MSIs, and is mapped again with the first: stock never unmaps it, so it is in
 # the way of what is mapped there next. With one domain this is what it takes.
 DOORBELL_MAP = 600
-DOORBELL_UNMAP = 850
+DOORBELL_UNMAP = 860
 # Instructions more, where an operation is so short that one comparison is more than that ratio, or does more than stock's.
 MORE = {
     "CHECK_EXTENSION": 8,
