@@ -36,6 +36,9 @@ selftests: setup ## build the selftests of VFIO and iommufd, of stock and patche
 	@lab/build selftests stock
 	@lab/build selftests patched
 
+tools: setup ## vfio-msi, which shows where doorbells can live on a machine, for arm64 and x86-64: build/tools
+	@tools/build
+
 test: setup ## everything that must pass; ends with "N passed, N failed, N skipped"; SUITES="WORD..." for some of it
 	@tests/run $(SUITES)
 
@@ -88,4 +91,4 @@ distclean: ## remove all of build/
 base:
 	@[ -e bases/$(BASE) ] || { echo "make: there is no BASE '$(BASE)' (yet): bases/ has $$(ls bases | tr '\n' ' ')" >&2; exit 1; }
 
-.PHONY: help setup versions tree export series kernel qemu selftests test check bases coverage mutants campaign lts bench bench-lab demo shell clean distclean base
+.PHONY: help setup versions tree export series kernel qemu selftests tools test check bases coverage mutants campaign lts bench bench-lab demo shell clean distclean base

@@ -24,7 +24,7 @@ TEST, LONG, LTS = "", "--long", "--lts"  # the lists of suites: what make test, 
 # Under emulation these say nothing, and take long to say it.
 LEFT_OUT = {"vfio_pci_device_init_perf_test": "measures how long device setup takes, which means nothing under emulation"}
 # In this order.
-BUILDS = ("lab/build kernel", "lab/build selftests", "lab/in-root", "lab/qemu/build", "tests/module", "tests/model", "tests/nested")
+BUILDS = ("lab/build kernel", "lab/build selftests", "lab/in-root", "lab/qemu/build", "tests/tools", "tests/module", "tests/model", "tests/nested")
 
 # What the scripts of tests/lab and tests/tree, and the checks, need; the lab's the default kernel if they are not listed.
 TREES = tuple(f"lab/in-root python3 lab/tree/tree.py make {base}" for base in ("linux", "linux-iommufd", "qemu"))
@@ -203,6 +203,18 @@ def model(kernel, seeds, first=1, machine="", which=TEST):
     return Suite(name, ["sh", "-c", command], kernel, machine=machine, share="build/model", which=which)
 
 
+def tools():
+    """vfio-msi, on recorded machines, and on virtual ones next to what their kernels say."""
+    built = ("lab/build selftests patched", "tests/tools/build")
+    yield Suite("tools/vfio-msi", ["tests/tools/vfio-msi"], needs=built)
+    more = ("smmuv3/stock", "gicv2m/patched", "virtio-iommu/patched", "group/patched", "intel-iommu/x86-patched", "smmuv3/64k", "smmuv3/debug")
+    for name, which, pairs in (("machines", TEST, ("smmuv3/patched", "smmuv3/compat")), ("machines more", LONG, more)):
+        kernels = sorted({pair.partition("/")[2] for pair in pairs})
+        selftests = sorted({KERNELS[kernel].selftests for kernel in kernels})
+        needs = (*built, *(f"lab/build kernel {kernel}" for kernel in kernels), *(f"lab/build selftests {one}" for one in selftests))
+        yield Suite(f"tools/{name}", ["tests/tools/machines", *pairs], needs=needs, which=which)
+
+
 def nested(kernel):
     """A guest in the guest, with QEMU and with a VMM of our own."""
     return Suite(f"{kernel}/nested", ["sh", "-c", "exec ./host_test $VFIO_IGB_BDFS"], kernel, share=f"build/nested/{kernel}", machine="nested")
@@ -215,6 +227,7 @@ def table():
             name = os.path.relpath(script, "tests")
             suites.append(Suite(name, [script], needs=NEEDS.get(name, PATCHED)))
     suites.append(Suite("check", ["lab/check", "--quick"], needs=TREES))
+    suites += tools()
     suites += upstream("stock", "patched")
     suites += ours("patched")
     suites += [*iommufd("compat-stock"), *iommufd("compat", "compat-stock"), *iommufd("compat"), *iommufd("debug")]

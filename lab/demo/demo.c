@@ -24,6 +24,8 @@
 
 #include <libvfio.h>
 
+#include "picture.h"
+
 #define NR_DEVICES	3
 #define RAM_SIZE	((u64)SZ_1G)
 #define WINDOW_IOVA	RAM_SIZE	/* right above the memory */
@@ -106,48 +108,22 @@ static u64 raise_msi(struct machine *m, int i)
 	return addr;
 }
 
-/* A picture of the IOVA space */
+/* A picture of the IOVA space, as far as the memory goes and a little further */
 
 #define CELL		((u64)SZ_16M)
 #define NR_CELLS	((RAM_SIZE + SZ_64M) / CELL)
 
-enum cell { FREE, WANTED, MAPPED, WINDOW, DOORBELL };
-
-static const struct {
-	const char *plain, *pretty, *what;
-} looks[] = {
-	[FREE]		= { ".", "\033[2m·\033[0m", "free" },
-	[WANTED]	= { "-", "\033[33m░\033[0m", "memory, not mapped" },
-	[MAPPED]	= { "#", "\033[32m█\033[0m", "memory, mapped" },
-	[WINDOW]	= { "W", "\033[31m▒\033[0m", "window for doorbells" },
-	[DOORBELL]	= { "D", "\033[31m█\033[0m", "window with a doorbell in it" },
-};
-
-static void draw(enum cell ram, u64 window, bool doorbell)
+static void draw(enum picture_look ram, u64 window, bool doorbell)
 {
-	static const u64 marks[] = { 0, SZ_128M, SZ_256M, SZ_512M, 3UL * SZ_256M, RAM_SIZE };
-	static const char * const names[] = { "0", "128M", "256M", "512M", "768M", "1G" };
-	bool seen[ARRAY_SIZE(looks)] = {};
-	char scale[NR_CELLS + 8] = "";
+	static const uint64_t marks[] = { 0, SZ_128M, SZ_256M, SZ_512M, 3UL * SZ_256M, RAM_SIZE };
+	const struct picture_span spans[] = {
+		{ 0, RAM_SIZE - 1, ram },
+		{ window, window + WINDOW_SIZE - 1, doorbell ? PICTURE_DOORBELL : PICTURE_WINDOW },
+	};
 
-	memset(scale, ' ', sizeof(scale) - 1);
-	for (int i = 0; i < ARRAY_SIZE(marks); i++)
-		memcpy(scale + marks[i] / CELL, names[i], strlen(names[i]));
-
-	printf("\n     %s\n     ", scale);
-	for (u64 iova = 0; iova < NR_CELLS * CELL; iova += CELL) {
-		enum cell cell = iova < RAM_SIZE ? ram : FREE;
-
-		if (window >= iova && window < iova + CELL)
-			cell = doorbell ? DOORBELL : WINDOW;
-		seen[cell] = true;
-		fputs(plain ? looks[cell].plain : looks[cell].pretty, stdout);
-	}
-	printf("\n    ");
-	for (int i = 0; i < ARRAY_SIZE(looks); i++)
-		if (seen[i])
-			printf(" %s %s ", plain ? looks[i].plain : looks[i].pretty, looks[i].what);
-	printf("\n\n");
+	printf("\n");
+	picture_bar(spans, ARRAY_SIZE(spans), CELL, NR_CELLS, marks, ARRAY_SIZE(marks), plain, "     ");
+	printf("\n");
 }
 
 static void say(const char *what, const char *how, bool good)
@@ -195,7 +171,7 @@ static void show_stock(struct machine *m)
 	ret = __iommu_map(m->iommu, &ram);
 	say_errno("map memory, IOVA 0x00000000 to 0x3fffffff", ret);
 	VFIO_ASSERT_EQ(ret, -EINVAL);
-	draw(WANTED, window_iova(m), false);
+	draw(PICTURE_WANTED, window_iova(m), false);
 	printf("   The window at 0x%08lx is the kernel's choice, and in the way.\n\n", window_iova(m));
 }
 
@@ -239,7 +215,7 @@ static void show_window(struct machine *m)
 		say(line, "ok", true);
 		free(iommu);
 	}
-	draw(MAPPED, WINDOW_IOVA, true);
+	draw(PICTURE_MAPPED, WINDOW_IOVA, true);
 }
 
 /* Returns whether user space can choose the window. */
