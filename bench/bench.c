@@ -788,13 +788,13 @@ int main(int argc, char *argv[])
 	struct container holes;
 	struct iommu *iommu;
 
-	if (argc != MAX_DOMAINS + 3) {
-		fprintf(stderr, "usage: bench IGB IGB IGB EDU VECTORS\n");
+	if (argc < MAX_DOMAINS + 3) {
+		fprintf(stderr, "usage: bench IGB IGB IGB... EDU VECTORS\n");
 		return 2;
 	}
 	igbs = argv + 1;
-	edu = argv[MAX_DOMAINS + 1];
-	vectors_bdf = argv[MAX_DOMAINS + 2];
+	edu = argv[argc - 2];
+	vectors_bdf = argv[argc - 1];
 
 	/* Writing means interrupts: not before all is measured. */
 	setvbuf(stdout, output, _IOFBF, sizeof(output));

@@ -66,7 +66,8 @@ PORT = "io-reserve=0,romfile="
 
 # What the guest finds them under in its environment.
 DEVICES = {
-    "VFIO_IGB_BDFS": "0000:01:00.0 0000:09:00.0 0000:11:00.0",
+    # Each is alone behind the one root port of its complex.
+    "VFIO_IGB_BDFS": " ".join(f"0000:{complex.bus + 1:02x}:00.0" for complex in COMPLEXES),
     "VFIO_EDU_BDF": "0000:00:05.0",
     "VFIO_VECTORS_BDF": "0000:00:09.0",
 }
