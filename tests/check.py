@@ -175,8 +175,10 @@ def checkpatch_qemu(patch):
     # QEMU's has words of its own. A warning counts, but for that about headers which are not in a release of Linux.
     strict = [] if "-linux-headers-" in patch else ["--strict"]
     status, output = call("perl", "scripts/checkpatch.pl", *strict, "--no-signoff", "--no-summary", "--terse", os.path.abspath(patch), cwd=QEMU.path)
-    if status:
-        raise Failed(output)
+    # New files are MAINTAINERS' by their folder, which it does not look up.
+    told = [line for line in output.splitlines() if "WARNING: added, moved or deleted file(s):" not in line]
+    if status and told:
+        raise Failed("\n".join(told))
 
 
 def documented_code():
@@ -320,12 +322,13 @@ def same_interface():
 
 
 def same_header():
-    """QEMU's copy of the uapi header gets what an update from the kernel's would bring, to the letter."""
-    headers = ((LINUX, "include/uapi/linux/vfio.h"), (QEMU, "linux-headers/linux/vfio.h"))
-    lines = [changed_lines(tree.git(series.path, "diff", series.unpatched, "--", name)) for series, name in headers]
-    differences = list(difflib.unified_diff(*lines, *(f"{series.patches}: {name}" for series, name in headers), n=0, lineterm=""))
-    if differences or not lines[0]:
-        raise Failed("\n".join(differences) or "the series changes no uapi header")
+    """QEMU's copies of the uapi headers get what an update from the kernel's would bring, to the letter."""
+    for header in ("vfio.h", "iommufd.h"):
+        headers = ((BOTH, f"include/uapi/linux/{header}"), (QEMU, f"linux-headers/linux/{header}"))
+        lines = [changed_lines(tree.git(series.path, "diff", series.unpatched, "--", name)) for series, name in headers]
+        differences = list(difflib.unified_diff(*lines, *(f"{series.patches}: {name}" for series, name in headers), n=0, lineterm=""))
+        if differences or not lines[0]:
+            raise Failed("\n".join(differences) or f"the series does not change {header}")
 
 
 def kernel_doc(file):
@@ -536,7 +539,7 @@ def plan(quick):
         for patch in base.patch_files():
             checks.append((f"checkpatch {os.path.relpath(patch, 'patches')}", lambda base=base, patch=patch: checkpatch(base, patch)))
     checks.append(("the code of docs/vmm.md is that of docs/examples", documented_code))
-    checks.append(("QEMU has the kernel's header", same_header))
+    checks.append(("QEMU has the kernel's headers", same_header))
     for patch in QEMU.patch_files():
         checks.append((f"checkpatch qemu/{os.path.basename(patch)}", lambda patch=patch: checkpatch_qemu(patch)))
     for file in touched_by_series("A", QEMU):

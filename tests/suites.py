@@ -44,7 +44,7 @@ ARGUMENTS = {"vfio_pci_sriov_uapi_test": "vfio_pci.enable_sriov=1"}
 # iommufd's selftests, and what the series adds to them.
 SERIES_OWN = {"iommufd": "-f iommufd_msi -f vfio_compat_mock_domain", "iommufd_fail_nth": "-f msi_fail_nth"}
 
-LONGEST = ("vfio_pci_driver_test", "fail_nth_test", "/nested", "/model many")
+LONGEST = ("vfio_pci_driver_test", "fail_nth_test", "/nested", "/nested iommufd", "/model many")
 
 # Where 6.12 differs from mainline, and why; and what fails on mainline, and why.
 DIFFERENCES = "tests/lts-differences"
@@ -111,11 +111,12 @@ def iommufd(kernel, before=""):
         if before:
             share = f"build/selftests/{KERNELS[before].selftests}"
             yield Suite(f"{kernel}/{program} of {before}", [f"./{program}"], kernel, share=share, compare=f"{before}/{program}", known=known)
+        elif KERNELS[kernel].source == "stock":
+            yield Suite(f"{kernel}/{program}", [program], kernel, known=known)
         else:
-            # On debug those of the series alone: all of them take minutes there, and where allocations fail
+            # Those of the series alone: the others are stock's, which judge this kernel, too. And where allocations fail, on debug,
             # iommu_mock_device_add(), of stock as well, leaves one behind.
-            only = SERIES_OWN[program].split() if KERNELS[kernel].slow else []
-            yield Suite(f"{kernel}/{program}", [program, *only], kernel, known=() if only else known)
+            yield Suite(f"{kernel}/{program}", [program, *SERIES_OWN[program].split()], kernel)
 
 
 def window(kernel, machine="", which=TEST, devices="$VFIO_IGB_BDFS", tests=""):
@@ -131,12 +132,13 @@ def ours(kernel, machine="", which=TEST, only=""):
         if "fail_nth" in program and not only:
             continue
         more = " $VFIO_EDU_BDF" if "domains" in program else ""
-        # To iommufd, v1 is v2 with small pages: one of them is enough where each test takes seconds. And where /dev/vfio/vfio is
-        # iommufd's, type1's modes are those of its containers.
+        # The modes of iommufd's containers run on patched. On slow kernels they would take minutes, and are for the long list; where
+        # /dev/vfio/vfio is iommufd's, type1's modes are those of its containers.
         less = ""
-        if program.endswith(("iova_test", "domains_test")):
-            less = "-V iommufd_compat_type1 " if KERNELS[kernel].slow else ""
-            less = "-V iommufd_compat_type1 -V iommufd_compat_type1v2 " if kernel == "compat" else less
+        if program.endswith(("iova_test", "domains_test")) and (KERNELS[kernel].slow or kernel == "compat"):
+            less = "-V iommufd_compat_type1 -V iommufd_compat_type1v2 "
+        elif "fail_nth" in program:
+            less = "-V iommufd_1 "  # three domains have one among them
         command = f"exec {program} {less}$VFIO_IGB_BDFS{more}"
         yield Suite(f"{machine or kernel}/{program}", ["sh", "-c", command], kernel, machine=machine, which=which)
 
@@ -215,9 +217,10 @@ def tools():
         yield Suite(f"tools/{name}", ["tests/tools/machines", *pairs], needs=needs, which=which)
 
 
-def nested(kernel):
+def nested(kernel, only="", words=""):
     """A guest in the guest, with QEMU and with a VMM of our own."""
-    return Suite(f"{kernel}/nested", ["sh", "-c", "exec ./host_test $VFIO_IGB_BDFS"], kernel, share=f"build/nested/{kernel}", machine="nested")
+    name = f"{kernel}/nested" + (f" {only}" if only else "")
+    return Suite(name, ["sh", "-c", f"exec ./host_test {words}$VFIO_IGB_BDFS"], kernel, share=f"build/nested/{kernel}", machine="nested")
 
 
 def table():
@@ -241,6 +244,8 @@ def table():
     for program in ("iova", "domains", "fail_nth", "race"):
         suites += ours("debug", only=program)
     suites += ours("debug", which=LONG, only="untranslated")
+    command = "vfio_reserved_msi_iova_test -v iommufd_compat_type1v2 $VFIO_IGB_BDFS"
+    suites.append(Suite("debug/iommufd containers", ["sh", "-c", f"exec {command}"], "debug", which=LONG))
     # Another interrupt controller: what there is to see of it.
     suites += [*ours("patched", "gicv2m", only="iova"), *ours("patched", "gicv2m", LONG, "domains")]
     # Type1 cannot enable MSIs there, on stock neither: -EOPNOTSUPP of iommu_dma_prepare_msi() for MSIs that no IOMMU translates.
@@ -255,7 +260,8 @@ def table():
     suites += [model("patched", 60, machine="gicv2m", which=LONG), model("64k", 60, which=LONG)]
     suites.append(Suite("check/planted", ["python3", "tests/planted.py"], which=LONG, needs=TREES))
     suites += lts()
-    suites += [nested("stock"), nested("patched")]
+    # In two guests, side by side.
+    suites += [nested("stock"), nested("patched", words="-V iommufd "), nested("patched", "iommufd", "-v iommufd ")]
     suites += ours("64k", which=LONG)
     name = "lab/machine intel-iommu"
     suites.append(Suite(name, ["tests/lab/machine", "intel-iommu"], which=LONG, needs=NEEDS[name]))

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Build QEMU for arm64 of the tree at /src into /out, the program into /out/bin.
 
 Called by lab/qemu/build in the tool root.  It has KVM, TCG for the boards that KVM has none of, with RAM from address 0 for
@@ -34,11 +35,15 @@ def configured_as():
 
 
 def main():
-    options = "\n".join(CONFIGURE)
-    with build.unless_built(build.key_of(tree.Tree("qemu").state(), options), f"/out/bin/{PROGRAM}") as needed:
+    sources = tree.Tree("qemu")
+    options = "\n".join([sources.source()[1], *CONFIGURE])
+    with build.unless_built(build.key_of(sources.state(), options), f"/out/bin/{PROGRAM}") as needed:
         if not needed:
             return
         if configured_as() != options:
+            # Of other sources, or made in another way: configure keeps to what it finds.
+            old = [f"/out/{name}" for name in os.listdir("/out") if not name.startswith("lab-")]
+            subprocess.run(["rm", "-rf", "--", *old], check=True)
             step("qemu: configuring", "config-qemu", "env", "--chdir=/out", *CONFIGURE)
             tree.write("/out/lab-configured", options)
         step("qemu", "qemu", "ninja", "-C", "/out", PROGRAM)

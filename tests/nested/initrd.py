@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The root file system of a guest in the guest: an init, and igb with the modules that it needs.
 
     initrd.py INIT IMAGE INITRD     IMAGE is the kernel's, in its build directory
