@@ -160,6 +160,13 @@ class Tree:
 
     # make
 
+    def unpack_what_is_new(self, version):
+        """There is a tree of this version of the base, with patches applied or not yet."""
+        if os.path.isdir(self.path) and self.taken()["base"] != version:
+            self.retire(version)
+        if not os.path.isdir(self.path):
+            self.unpack()
+
     def unpack(self):
         """The base as the single commit of a new repository, complete when this returns."""
         version = self.source()[1]
@@ -194,8 +201,7 @@ class Tree:
     def clone(self, partial):
         """The commit that the parent starts with, and its tag. Objects are files that both trees have, and neither changes."""
         with self.parent.locked():
-            if not os.path.isdir(self.parent.path) or self.parent.taken()["base"] != self.source()[1]:
-                self.parent.make()
+            self.parent.unpack_what_is_new(self.source()[1])
             with step(f"tree: copying the base of {self.parent.path}"):
                 git(".", "clone", "-q", "--local", "--no-checkout", "--single-branch", "--no-tags", "--branch", "base", self.parent.path, partial)
                 git(partial, "remote", "remove", "origin")
@@ -205,10 +211,7 @@ class Tree:
 
     def make(self):
         version = self.source()[1]
-        if os.path.isdir(self.path) and self.taken()["base"] != version:
-            self.retire(version)
-        if not os.path.isdir(self.path):
-            self.unpack()
+        self.unpack_what_is_new(version)
         taken = self.taken()
         changed = [
             series.patches for series, key in ((self.parent, taken["parent"]), (self, taken["patches"]))

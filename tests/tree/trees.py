@@ -344,6 +344,20 @@ def a_base_onto_another_starts_with_its_files_and_patches(tiny):
 
 
 @test
+def a_base_onto_another_needs_the_files_of_that_alone(tiny):
+    """Whose patches are applied when somebody wants them."""
+    before = tiny.head()
+    tree.remove(tiny.path)
+    onto = Onto(tiny)
+    onto.make()
+    assert tree.git(onto.path, "diff", "mainline", "base") and not tree.git(tiny.path, "log", "--format=%s", "base..HEAD")
+    tiny.make()
+    assert tiny.head() == before
+    onto.make()
+    assert onto.work(onto.taken()) == ""
+
+
+@test
 def a_base_onto_another_exports_its_own_patches(tiny):
     before = patches()
     onto = start_onto(tiny)
