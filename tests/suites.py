@@ -132,13 +132,13 @@ def ours(kernel, machine="", which=TEST, only=""):
         if "fail_nth" in program and not only:
             continue
         more = " $VFIO_EDU_BDF" if "domains" in program else ""
-        # The modes of iommufd's containers run on patched. On slow kernels they would take minutes, and are for the long list; where
-        # /dev/vfio/vfio is iommufd's, type1's modes are those of its containers.
-        less = ""
+        # To iommufd, v1 is v2 with small pages; where /dev/vfio/vfio is iommufd's, both of type1's modes are those of its containers.
+        # On slow kernels these would take minutes, and are for the long list.
+        less = "-V iommufd_compat_type1 "
         if program.endswith(("iova_test", "domains_test")) and (KERNELS[kernel].slow or kernel == "compat"):
-            less = "-V iommufd_compat_type1 -V iommufd_compat_type1v2 "
+            less += "-V iommufd_compat_type1v2 "
         elif "fail_nth" in program:
-            less = "-V iommufd_1 "  # three domains have one among them
+            less = "-V iommufd_1 -V vfio_type1v2_iommu_2 "  # three domains have one and two among them; make coverage runs all
         command = f"exec {program} {less}$VFIO_IGB_BDFS{more}"
         yield Suite(f"{machine or kernel}/{program}", ["sh", "-c", command], kernel, machine=machine, which=which)
 
