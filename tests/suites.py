@@ -133,12 +133,14 @@ def ours(kernel, machine="", which=TEST, only=""):
             continue
         more = " $VFIO_EDU_BDF" if "domains" in program else ""
         # To iommufd, v1 is v2 with small pages; where /dev/vfio/vfio is iommufd's, both of type1's modes are those of its containers.
-        # On slow kernels these would take minutes, and are for the long list; other machines change nothing about them.
+        # These take minutes on slow kernels, and are for the long list there; other machines change nothing about them. Those of
+        # groups without translated MSIs are on the long list, too, on compat.
         less = "-V iommufd_compat_type1 "
-        if program.endswith(("iova_test", "domains_test")) and (KERNELS[kernel].slow or kernel == "compat" or machine):
-            less += "-V iommufd_compat_type1v2 "
-        elif "fail_nth" in program:
+        elsewhere = KERNELS[kernel].slow or kernel == "compat" or machine
+        if "fail_nth" in program:
             less = "-V iommufd_1 -V vfio_type1v2_iommu_2 "  # three domains have one and two among them; make coverage runs all
+        elif elsewhere and "race" not in program and "untranslated" not in program or "untranslated" in program and which == TEST:
+            less += "-V iommufd_compat_type1v2 "
         command = f"exec {program} {less}$VFIO_IGB_BDFS{more}"
         yield Suite(f"{machine or kernel}/{program}", ["sh", "-c", command], kernel, machine=machine, which=which)
 
