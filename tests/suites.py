@@ -9,6 +9,7 @@ Imported by run.py, which runs them.
 
 import dataclasses
 import fnmatch
+import functools
 import glob
 import os
 import sys
@@ -28,11 +29,17 @@ BUILDS = ("lab/build kernel", "lab/build selftests", "lab/in-root", "lab/qemu/bu
 
 # What the scripts of tests/lab and tests/tree, and the checks, need; the lab's the default kernel if they are not listed.
 TREES = tuple(f"lab/in-root python3 lab/tree/tree.py make {base}" for base in ("linux", "linux-iommufd", "qemu"))
-PATCHED = ("lab/build kernel patched", "lab/build selftests patched")
+
+
+def booting(*kernels):
+    """What it takes to boot these."""
+    return tuple(command for name in kernels for command in (f"lab/build kernel {name}", f"lab/build selftests {KERNELS[name].selftests}"))
+
+
 NEEDS = {
     "lab/compare": (),
-    "lab/complaints": ("lab/build kernel patched", "lab/build kernel debug"),
-    "lab/machine intel-iommu": ("lab/build kernel x86-patched", "lab/build selftests x86-patched"),
+    "lab/complaints": booting("patched", "debug"),
+    "lab/machine intel-iommu": booting("x86-patched"),
     "tree/mails.py": TREES,
     "tree/offers.py": (),
     "tree/trees.py": TREES,
@@ -67,10 +74,10 @@ class Suite:
 
     @property
     def builds(self):
-        """Commands, each of them once and after what it needs when they are in the order of BUILDS."""
+        """Commands, each of them after what it needs when they are in the order of BUILDS."""
         if not self.kernel:
             return self.needs
-        found = [f"lab/build kernel {self.kernel}", f"lab/build selftests {KERNELS[self.kernel].selftests}"]
+        found = [*booting(self.kernel)]
         folder, _, name = self.share.removeprefix("build/").partition("/")
         if folder == "selftests":
             found.append(f"lab/build selftests {name}")
@@ -105,9 +112,8 @@ def upstream(before, after, which=TEST):
 
 def iommufd(kernel, before=""):
     """Those of iommufd, which make their devices themselves: the kernel's own or, side by side, those of the one before."""
-    failures = listed(KNOWN)
     for program in SERIES_OWN:
-        known = tuple(failure for failure in failures if failure.program == program)
+        known = about(KNOWN, program)
         if before:
             share = f"build/selftests/{KERNELS[before].selftests}"
             yield Suite(f"{kernel}/{program} of {before}", [f"./{program}"], kernel, share=share, compare=f"{before}/{program}", known=known)
@@ -157,6 +163,7 @@ class Difference:
         return self.outcome == outcome and fnmatch.fnmatchcase(name, self.case)
 
 
+@functools.cache
 def listed(path):
     """The table of DIFFERENCES, or that of KNOWN."""
     try:
@@ -165,14 +172,18 @@ def listed(path):
         sys.exit(str(error))
 
 
+def about(path, program):
+    """What it says of a program."""
+    return tuple(one for one in listed(path) if one.program == program)
+
+
 def lts():
     """Mainline's programs judge 6.12 too, and find the same, but for what is listed."""
-    everywhere = listed(DIFFERENCES)
     for suite in [*upstream("stock", "patched"), *ours("patched")]:
         kernel, program = suite.name.split("/")
         if kernel == "patched":
-            about = tuple(difference for difference in everywhere if difference.program == program)
-            yield dataclasses.replace(suite, name=f"lts/{program}", kernel="lts", compare=suite.name, different=about, which=LTS)
+            different = about(DIFFERENCES, program)
+            yield dataclasses.replace(suite, name=f"lts/{program}", kernel="lts", compare=suite.name, different=different, which=LTS)
     for suite in (pinning, regions):
         yield dataclasses.replace(suite("lts"), compare=suite("patched").name, which=LTS)
     yield model("lts", 60, which=LTS)
@@ -213,10 +224,8 @@ def tools():
     yield Suite("tools/vfio-msi", ["tests/tools/vfio-msi"], needs=built)
     more = ("smmuv3/stock", "gicv2m/patched", "virtio-iommu/patched", "group/patched", "intel-iommu/x86-patched", "smmuv3/64k", "smmuv3/debug")
     for name, which, pairs in (("machines", TEST, ("smmuv3/patched", "smmuv3/compat")), ("machines more", LONG, more)):
-        kernels = sorted({pair.partition("/")[2] for pair in pairs})
-        selftests = sorted({KERNELS[kernel].selftests for kernel in kernels})
-        needs = (*built, *(f"lab/build kernel {kernel}" for kernel in kernels), *(f"lab/build selftests {one}" for one in selftests))
-        yield Suite(f"tools/{name}", ["tests/tools/machines", *pairs], needs=needs, which=which)
+        kernels = {pair.partition("/")[2] for pair in pairs}
+        yield Suite(f"tools/{name}", ["tests/tools/machines", *pairs], needs=(*built, *booting(*kernels)), which=which)
 
 
 def nested(kernel, only="", words=""):
@@ -230,7 +239,7 @@ def table():
     for script in sorted(glob.glob("tests/lab/*") + glob.glob("tests/tree/*")):
         if os.access(script, os.X_OK) and os.path.isfile(script):
             name = os.path.relpath(script, "tests")
-            suites.append(Suite(name, [script], needs=NEEDS.get(name, PATCHED)))
+            suites.append(Suite(name, [script], needs=NEEDS.get(name, booting("patched"))))
     suites.append(Suite("check", ["lab/check", "--quick"], needs=TREES))
     suites += tools()
     suites += upstream("stock", "patched")
@@ -274,11 +283,10 @@ def table():
     suites.append(Suite("debug/kunit", kunit, "debug"))
     suites.append(Suite("lts-debug/kunit", kunit, "lts-debug", compare="debug/kunit", which=LTS))
     # In iommufd's modes of these two; the others leave them out on slow kernels.
-    everywhere = listed(DIFFERENCES)
     for program in ("iova", "domains", "fail_nth", "race"):
         name = f"vfio_reserved_msi_{program}_test"
-        about = tuple(one for one in everywhere if one.program == name) if program in ("fail_nth", "race") else ()
-        suites += [dataclasses.replace(suite, compare=f"debug/{name}", different=about) for suite in ours("lts-debug", which=LTS, only=program)]
+        different = about(DIFFERENCES, name) if program in ("fail_nth", "race") else ()
+        suites += [dataclasses.replace(suite, compare=f"debug/{name}", different=different) for suite in ours("lts-debug", which=LTS, only=program)]
     # tests/run started it, outside of the tool root.
     if os.path.exists(f"{OUT}/outside.part"):
         wait = f"until [ -e {OUT}/outside.done ]; do sleep 1; done; cat {OUT}/outside.done"

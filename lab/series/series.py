@@ -91,6 +91,24 @@ class Posting:
             raise tree.TreeError(f"{name} does not say what changed in this version: add a line 'v{version}:' and a list below it")
         return version, found[0]
 
+    def needed(self):
+        """The postings to be applied before it, those of another base among them."""
+        found = []
+        for need in self.needs:
+            parent = self.source.parent
+            found += postings(parent).values() if parent and need == parent.base else [postings(self.source)[need]]
+        return found
+
+    def below(self):
+        """Those of its own base."""
+        return [posting for posting in self.needed() if posting.source is self.source]
+
+    @property
+    def start(self):
+        """The tag that they are applied to, and then it."""
+        parent = self.source.parent
+        return "base" if parent and parent.base in self.needs else self.source.unpatched
+
     def called(self):
         """How other letters name it."""
         version = self.changes("")[0]
@@ -142,11 +160,8 @@ def description(posting, version, changed):
     subject, text = posting.cover_letter()
     package, package_version = source.source()[1].split()
     upstream = re.match(r"(?:\d+:)?([\d.]+)", package_version)[1]
-    below = []
-    for need in posting.needs:
-        below += postings(source.parent).values() if source.parent and need == source.parent.base else [postings(source)[need]]
     base = f"v{upstream}, from Debian's package {package} {package_version}" + "".join(
-        f"{', with' if first == 0 else ';'} {other.called()}" for first, other in enumerate(below)
+        f"{', with' if first == 0 else ';'} {other.called()}" for first, other in enumerate(posting.needed())
     )
     # No base-commit: Debian's package is no commit of upstream's repository.
     return "\n\n".join((
@@ -202,15 +217,13 @@ class Repository:
 
     def place(self, posting):
         """The commit that a posting is to be applied to."""
-        source = self.source
-        parent = "base" if source.parent and source.parent.base in posting.needs else source.unpatched
-        base = tree.git(source.path, "rev-parse", f"{parent}^{{commit}}").strip()
-        needed = [other for name, other in postings(source).items() if name in posting.needs]
-        return self.repeat(base, [commit for other in needed for commit in self.commits(other)])
+        base = tree.git(self.source.path, "rev-parse", f"{posting.start}^{{commit}}").strip()
+        return self.repeat(base, [commit for other in posting.below() for commit in self.commits(other)])
 
     def commits(self, posting):
         """Those that patches/ was applied as or exported from, whatever was committed since."""
-        everything = self.git("rev-list", "--reverse", f"{tree.git(self.source.path, 'rev-parse', 'base^{commit}').strip()}..{self.source.taken()['head']}").split()
+        base = tree.git(self.source.path, "rev-parse", "base^{commit}").strip()
+        everything = self.git("rev-list", "--reverse", f"{base}..{self.source.taken()['head']}").split()
         return [everything[index] for index in posting.indices()]
 
     def mails(self, base, head, prefix, description_file):

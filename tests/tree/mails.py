@@ -295,22 +295,16 @@ def hears(posting):
     return HEARS.get((posting.source.base, posting.name)) or HEARS.get(posting.name) or HEARS.get(posting.source.base) or KERNEL
 
 
-def below(posting):
-    """What is to be applied before it, of its own base."""
-    return [other for name, other in series.postings(posting.source).items() if name in posting.needs]
-
-
 def apply(posting, mbox, where, *options):
     """git am on the base and what it needs, as strict as it is by itself: context must match.  Returns the resulting tree."""
-    source = posting.source
-    base = "base" if source.parent and source.parent.base in posting.needs else source.unpatched
+    source, base = posting.source, posting.start
     tree.git(".", "clone", "-q", "--shared", "--no-checkout", source.path, where)
     # Of ninety thousand files, those that are changed.
     files = tree.git(where, "diff", "--name-only", base, source.taken()["head"]).split()
     tree.git(where, "sparse-checkout", "set", "--no-cone", *(f"/{name}" for name in files))
     tree.git(where, "checkout", "-q", "--detach", base)
     receiver = {"GIT_COMMITTER_NAME": "Test Receiver", "GIT_COMMITTER_EMAIL": "receiver@example.com"}
-    for other in below(posting):
+    for other in posting.below():
         tree.git(where, "am", "-q", "--empty=drop", os.path.abspath(series.make(other, "", SENDER)), **receiver)
     tree.git(where, "am", "-q", *options, os.path.abspath(mbox), **receiver)
     return tree.git(where, "rev-parse", "HEAD^{tree}")
@@ -318,7 +312,7 @@ def apply(posting, mbox, where, *options):
 
 def is_last(posting):
     """With it, and what it needs, all is applied."""
-    return len(posting.source.patch_files()) == sum(len(one.indices()) for one in (*below(posting), posting))
+    return len(posting.source.patch_files()) == sum(len(one.indices()) for one in (*posting.below(), posting))
 
 
 def tree_of(source):

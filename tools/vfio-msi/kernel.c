@@ -305,10 +305,9 @@ static int iommufd_look(struct space *space, struct live *live)
 	}
 
 	/* The first call tells how many there are. */
-	if (ioctl(space->iommufd, IOMMU_IOAS_IOVA_RANGES, &ranges) && errno != EMSGSIZE) {
-		print(space->why, sizeof(space->why), "IOMMU_IOAS_IOVA_RANGES: %s", strerror(errno));
-		return -errno;
-	}
+	ret = call(space, space->iommufd, IOMMU_IOAS_IOVA_RANGES, &ranges, "IOMMU_IOAS_IOVA_RANGES");
+	if (ret < 0 && ret != -EMSGSIZE)
+		return ret;
 	list = calloc(ranges.num_iovas + 1, sizeof(*list));
 	if (!list)
 		return -ENOMEM;
