@@ -12,10 +12,10 @@ import subprocess
 import sys
 from dataclasses import dataclass
 
+from lab.kernel.kernels import SOURCES
+from lab.tree import tree
+
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-sys.path[:0] = [os.path.join(TOP, "lab", "tree"), os.path.join(TOP, "lab", "kernel")]
-import tree
-from kernels import SOURCES
 
 OUT = "build/bench"
 COMPARED = ("stock", "patched")

@@ -11,9 +11,9 @@ import sys
 import time
 from dataclasses import dataclass
 
+from lab.kernel.kernels import KERNELS
+
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-sys.path.insert(0, os.path.join(TOP, "lab", "kernel"))
-from kernels import KERNELS
 
 MINUTES = 60
 

@@ -22,12 +22,10 @@ import subprocess
 import sys
 import time
 
-TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-sys.path.insert(0, os.path.join(TOP, "lab", "tree"))
-import tree
+from lab.kernel.build import COMPILERS, options
+from lab.tree import tree
 
-sys.path.insert(0, os.path.join(TOP, "lab", "kernel"))
-from build import COMPILERS, options
+TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 OUT = "build/check"
 LINUX, LTS, QEMU = tree.Tree("linux"), tree.Tree("linux-6.12"), tree.Tree("qemu")

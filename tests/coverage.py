@@ -17,13 +17,12 @@ import shutil
 import subprocess
 import sys
 
-import reasons
+from lab.kernel.kernels import SOURCES
+from lab.tree import tree
+from tests import reasons
+from tests.suites import SERIES_OWN
 
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-sys.path[:0] = [os.path.join(TOP, "lab", "tree"), os.path.join(TOP, "lab", "kernel")]
-import tree
-from kernels import SOURCES
-from suites import SERIES_OWN
 
 LINUX = tree.Tree(SOURCES["patched"].base)
 OUT = "build/coverage"

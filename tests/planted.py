@@ -11,11 +11,10 @@ import re
 import shutil
 import sys
 
+from lab.tree import tree
+from tests import check, tap
+
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-sys.path.insert(0, os.path.join(TOP, "tests"))
-import check
-import tap
-from check import tree
 
 TYPE1 = "drivers/vfio/vfio_iommu_type1.c"
 HEADER = "include/uapi/linux/vfio.h"

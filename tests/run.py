@@ -21,7 +21,7 @@ import sys
 import threading
 import time
 
-from suites import BUILDS, DIFFERENCES, KNOWN, LEFT_OUT, LONG, LTS, OUT, TEST, Suite, table
+from tests.suites import BUILDS, DIFFERENCES, KNOWN, LEFT_OUT, LONG, LTS, OUT, TEST, Suite, table
 
 WORKERS = 2  # a guest keeps about one processor busy
 

@@ -14,10 +14,8 @@ import glob
 import os
 import sys
 
-import reasons
-
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lab", "kernel"))
-from kernels import KERNELS
+from lab.kernel.kernels import KERNELS
+from tests import reasons
 
 OUT = "build/test"
 TEST, LONG, LTS = "", "--long", "--lts"  # the lists of suites: what make test, make campaign and make lts run
@@ -37,11 +35,11 @@ def booting(*kernels):
 
 
 NEEDS = {
-    "lab/compare": (),
+    "lab/runner": (),
     "lab/complaints": booting("patched", "debug"),
     "lab/machine intel-iommu": booting("x86-patched"),
     "tree/mails.py": TREES,
-    "tree/offers.py": (),
+    "tree/bases.py": (),
     "tree/trees.py": TREES,
 }
 

@@ -18,14 +18,10 @@ import termios
 import time
 import tty
 
-import complaints
-import initrd
-import machines
+from lab.host import complaints, initrd, machines
+from lab.kernel.kernels import DEFAULTS, KERNELS
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-sys.path.insert(0, os.path.join(TOP, "lab", "kernel"))
-from kernels import DEFAULTS, KERNELS
-
 BUILD = os.path.join(TOP, "build")
 
 EXIT_USAGE = 2

@@ -16,10 +16,10 @@ import re
 import subprocess
 import sys
 
+from lab.kernel.kernels import KERNELS, SOURCES
+from lab.tree import tree
+
 HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path.insert(0, os.path.join(HERE, "..", "tree"))
-import tree
-from kernels import KERNELS, SOURCES
 
 STAMP = "/out/lab-stamp"
 

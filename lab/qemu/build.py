@@ -10,10 +10,8 @@ import os
 import subprocess
 import sys
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path[:0] = [os.path.join(HERE, "..", "kernel"), os.path.join(HERE, "..", "tree")]
-import build
-import tree
+from lab.kernel import build
+from lab.tree import tree
 
 PROGRAM = "qemu-system-aarch64"
 CONFIGURE = (

@@ -28,8 +28,7 @@ import sys
 import tempfile
 import textwrap
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tree"))
-import tree
+from lab.tree import tree
 
 OUT = "build/series"
 

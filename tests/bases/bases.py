@@ -13,9 +13,9 @@ import shutil
 import subprocess
 import sys
 
+from lab.tree import tree
+
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-sys.path.insert(0, os.path.join(TOP, "lab", "tree"))
-import tree
 
 OFFERS = "build/bases"
 README = "README.md"

@@ -8,9 +8,9 @@ import os
 import subprocess
 import sys
 
+from lab.host import initrd
+
 HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path.insert(0, os.path.join(HERE, "..", "..", "lab", "host"))
-import initrd
 
 DIRECTORIES = ("dev", "modules", "proc", "sys")
 

@@ -16,12 +16,10 @@ import subprocess
 import sys
 import tempfile
 
-TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-sys.path[:0] = [os.path.join(TOP, "lab", "tree"), os.path.join(TOP, "lab", "series"), os.path.join(TOP, "tests")]
-import series
-import tap
-import tree
-from trees import KERNELS, Onto, commit, edit, refused, start
+from lab.series import series
+from lab.tree import tree
+from tests import tap
+from tests.tree.trees import KERNELS, Onto, commit, edit, refused, start
 
 SENDER = ("Test Sender", "sender@example.com")
 SIGN_OFF = "Signed-off-by: {} <{}>".format(*SENDER)

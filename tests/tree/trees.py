@@ -15,10 +15,10 @@ import subprocess
 import sys
 import tempfile
 
+from lab.tree import tree
+from tests import tap
+
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-sys.path[:0] = [os.path.join(TOP, "lab", "tree"), os.path.join(TOP, "tests")]
-import tap
-import tree
 
 TESTS = []
 KERNELS = ("linux", "linux-iommufd", "linux-6.12")

@@ -11,12 +11,10 @@ import os
 import subprocess
 import sys
 
-TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-sys.path[:0] = [os.path.join(TOP, "lab", "tree"), os.path.join(TOP, "tests"), os.path.join(TOP, "tests", "bases")]
-import bases
-import tap
-import tree
-from trees import edit, start
+from lab.tree import tree
+from tests import tap
+from tests.bases import bases
+from tests.tree.trees import edit, start
 
 FIRST = "0001-main-change-the-third-line.patch"
 
