@@ -257,22 +257,70 @@ out:
 	return ret;
 }
 
-/* Is it the window's fault that an MSI cannot be enabled? */
-static void check_msi_without(struct space *space)
+/* The region that an address is in; one that is no default window, if there are two. */
+static const struct region *find_region(const struct group *group, uint64_t address)
 {
-	unsigned int index;
-	int fd, ret;
+	const struct region *found = NULL;
 
+	for (size_t i = 0; i < group->nr_regions; i++) {
+		const struct region *region = &group->regions[i];
+
+		if (overlap(region->range, (struct range){ address, address }) && (!found || region->kind != KIND_WINDOW))
+			found = region;
+	}
+	return found;
+}
+
+/* iommufd's container attaches devices, and knows what they reserve, when they are opened. */
+static bool attach(struct space *space, const struct backend *backend, const struct group *group, const struct device *device)
+{
+	return !backend->open(space, group, device) && !backend->open_device(space, device);
+}
+
+/*
+ * What the kernel does by itself, in a space that nothing else is done with: where a doorbell is mapped, a window cannot be
+ * chosen any more. Returns the error of enabling it.
+ */
+static int check_msi_without(const struct backend *backend, const struct group *group, const struct device *device, bool offered)
+{
+	static const char what[] = "MSI without a window";
+	const struct region *region;
+	struct space space;
+	unsigned int index;
+	uint64_t address;
+	int fd = -1, ret = 0;
+
+	if (!attach(&space, backend, group, device)) {
+		step(BAD, what, "%s", space.why);
+		goto out;
+	}
+	if (!find_irq(&space, &index))
+		goto out;
 	fd = eventfd(0, EFD_CLOEXEC);
-	if (fd < 0 || !find_irq(space, &index))
-		return;
-	ret = set_irq(space, index, fd);
-	if (ret)
-		step(NEUTRAL, "enable without a window", "%s as well: it is not the window's fault", strerror(-ret));
-	else
-		step(NEUTRAL, "enable without a window", "ok: it is the window's fault");
-	set_irq(space, index, -1);
-	close(fd);
+	ret = fd < 0 ? -errno : set_irq(&space, index, fd);
+	if (ret) {
+		step(NEUTRAL, what, "%s", strerror(-ret));
+		goto out;
+	}
+	if (index != VFIO_PCI_MSIX_IRQ_INDEX || !msix_address(&space, &address)) {
+		step(NEUTRAL, what, "ok");
+	} else {
+		region = find_region(group, address);
+		if (region && region->kind == KIND_WINDOW)
+			step(GOOD, what, "goes to 0x%08" PRIx64 ", in the default window", address);
+		else if (!region || !strcmp(region->type, "msi"))
+			step(GOOD, what, "goes to 0x%08" PRIx64 ", no IOMMU translates it", address);
+		else
+			/* Where user space may choose, there is a way out. */
+			step(offered ? NEUTRAL : BAD, what, "goes to 0x%08" PRIx64 ", which is reserved%s", address,
+			     offered ? ": choose a window" : "");
+	}
+	set_irq(&space, index, -1);
+out:
+	space_close(&space);
+	if (fd >= 0)
+		close(fd);
+	return ret;
 }
 
 /* Compares the space as it is with how it was. */
@@ -299,11 +347,10 @@ static bool check_backend(const struct backend *backend, const struct group *gro
 	bool offered = false;
 	struct space space;
 	char text[96], size[32];
-	int no_msi = 0;
+	int without;
 
 	backend_name = backend->name;
-	/* iommufd's container attaches devices, and knows what they reserve, when they are opened. */
-	if (backend->open(&space, group, device) || backend->open_device(&space, device)) {
+	if (!attach(&space, backend, group, device)) {
 		/* A kernel may have only one of the two. */
 		bool absent = strstr(space.why, "there is no /dev/") || strstr(space.why, "has no ");
 
@@ -322,6 +369,12 @@ static bool check_backend(const struct backend *backend, const struct group *gro
 	for (size_t i = 0; i < before.apertures.nr; i++)
 		step(NEUTRAL, i ? "" : "IOVA ranges", "0x%08" PRIx64 "-0x%08" PRIx64, before.apertures.v[i].start,
 		     before.apertures.v[i].last);
+	space_close(&space);
+	without = check_msi_without(backend, group, device, offered);
+	if (!attach(&space, backend, group, device)) {
+		step(BAD, "attach again", "%s", space.why);
+		goto out;
+	}
 	if (!offered)
 		goto out;
 
@@ -345,7 +398,8 @@ static bool check_backend(const struct backend *backend, const struct group *gro
 	if (!step_errno("choose again", backend->choose(&space, window)))
 		goto out;
 
-	no_msi = check_msi(&space, backend, window, before.translated);
+	if (check_msi(&space, backend, window, before.translated) && without)
+		step(NEUTRAL, "cause", "not the window: without one it fails as well");
 	if (backend->detach(&space)) {
 		step(BAD, "detach", "%s", space.why);
 		goto out;
@@ -355,13 +409,11 @@ static bool check_backend(const struct backend *backend, const struct group *gro
 	if (backend == &iommufd)
 		step_errno("release", backend->release(&space, window));
 	space_close(&space);
-	if (backend->open(&space, group, device) || backend->open_device(&space, device)) {
+	if (!attach(&space, backend, group, device)) {
 		step(BAD, "attach again", "%s", space.why);
 		goto out;
 	}
 	step_same(&space, backend, &before, "attached again");
-	if (no_msi)
-		check_msi_without(&space);
 out:
 	space_close(&space);
 	free(before.apertures.v);
