@@ -221,7 +221,8 @@ def tools():
     built = ("lab/build selftests patched", "tests/tools/build")
     yield Suite("tools/vfio-msi", ["tests/tools/vfio-msi"], needs=built)
     more = ("smmuv3/stock", "gicv2m/patched", "virtio-iommu/patched", "group/patched", "intel-iommu/x86-patched", "smmuv3/64k", "smmuv3/debug")
-    for name, which, pairs in (("machines", TEST, ("smmuv3/patched", "smmuv3/compat")), ("machines more", LONG, more)):
+    here = ("smmuv3/patched", "smmuv3/compat", "reserved/stock", "reserved/patched", "no-iommu/patched")
+    for name, which, pairs in (("machines", TEST, here), ("machines more", LONG, more)):
         kernels = {pair.partition("/")[2] for pair in pairs}
         yield Suite(f"tools/{name}", ["tests/tools/machines", *pairs], needs=(*built, *booting(*kernels)), which=which)
 

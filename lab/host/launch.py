@@ -23,6 +23,7 @@ from lab.kernel.kernels import DEFAULTS, KERNELS
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.path.join(TOP, "build")
+HERE = os.path.dirname(os.path.abspath(__file__))
 
 EXIT_USAGE = 2
 EXIT_COMPLAINT = 70
@@ -96,7 +97,8 @@ def strings(words):
 
 def guest_files(args):
     """What init reads from /lab, see lab/guest/init.c."""
-    devices = machines.devices(machines.MACHINES[args.machine])
+    machine = machines.MACHINES[args.machine]
+    devices = machines.devices(machine)
     environment = dict(ENVIRONMENT, **devices)
     environment["VFIO_SELFTESTS_BDF"] = devices["VFIO_IGB_BDFS"].split()[0]
     environment["LAB_KERNEL"], environment["LAB_MACHINE"] = args.kernel, args.machine
@@ -106,15 +108,31 @@ def guest_files(args):
     return {
         "lab/argv": strings(args.command),
         "lab/environ": strings(f"{name}={value}" for name, value in environment.items()),
-        "lab/devices": "\n".join(" ".join(devices.values()).split()).encode(),
+        "lab/devices": "\n".join(" ".join(devices.values()).split() if machine.vfio else ()).encode(),
     }
 
 
-def memory_file(data):
-    fd = os.memfd_create("initrd")
+def memory_file(name, data):
+    fd = os.memfd_create(name)
     with os.fdopen(os.dup(fd), "wb") as file:
         file.write(data)
     return fd
+
+
+def device_tree(line, overlay):
+    """That of the machine which this command line makes, with an overlay over it."""
+    with tempfile.TemporaryDirectory(dir=os.path.join(BUILD, "lab")) as where:
+        plain, over, both = (os.path.join(where, name) for name in ("plain", "over", "both"))
+        for command in (
+            [*line, "-machine", f"dumpdtb={plain}"],
+            ["dtc", "-q", "-I", "dts", "-O", "dtb", "-o", over, os.path.join(HERE, overlay)],
+            ["fdtoverlay", "-i", plain, "-o", both, over],
+        ):
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+            if done.returncode:
+                raise LabError(f"no device tree with {overlay}: {command[0]} ended with status {done.returncode}: {done.stdout.strip()}")
+        with open(both, "rb") as file:
+            return file.read()
 
 
 def write_all(fd, data):
@@ -150,11 +168,14 @@ class Host:
         initrd.build(base, self.machine.arch)
         with open(base, "rb") as file:
             data = file.read() + initrd.archive(guest_files(args))
-        image = memory_file(data)
+        image = memory_file("initrd", data)
         fds.append(image)
 
         line = [self.arch.qemu, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
         line += machines.options(self.machine, memory=KERNELS[args.kernel].memory, cpus=1 if args.icount else 2)
+        if self.machine.overlay:
+            fds.append(memory_file("dtb", device_tree(line, self.machine.overlay)))
+            line += ["-dtb", f"/proc/self/fd/{fds[-1]}"]
         line += ["-accel", "tcg" if args.icount else "tcg,thread=multi"]
         if args.icount:
             line += ["-icount", "shift=0,sleep=off", *self.arch.fine_clock]

@@ -33,11 +33,14 @@ class RootComplex:
 class Machine:
     what: str
     board: str
-    iommu: str  # with {bus} in it, one for each root complex
+    iommu: str  # with {bus} in it, one for each root complex; empty: none but what the board has
     arch: str = "arm64"
     append: str = ""
     kvm: bool = False  # has guests of its own
     pair: bool = False  # has two more igbs, in one IOMMU group
+    vfio: bool = True  # its devices can be VFIO's
+    complexes: tuple = ()  # empty: COMPLEXES
+    overlay: str = ""  # over QEMU's device tree, which it boots with, in the place of UEFI and ACPI
 
 
 ARCHITECTURES = {
@@ -64,10 +67,7 @@ SWITCH_SLOT = 12  # of the root port that the switch with the pair is behind
 # Nothing uses I/O ports, and windows of 4 KiB for them cannot be mapped where pages have 64.
 PORT = "io-reserve=0,romfile="
 
-# What the guest finds them under in its environment.
 DEVICES = {
-    # Each is alone behind the one root port of its complex.
-    "VFIO_IGB_BDFS": " ".join(f"0000:{complex.bus + 1:02x}:00.0" for complex in COMPLEXES),
     "VFIO_EDU_BDF": "0000:00:05.0",
     "VFIO_VECTORS_BDF": "0000:00:09.0",
 }
@@ -104,6 +104,19 @@ MACHINES = {
         iommu="arm-smmuv3,primary-bus={bus}",
         pair=True,
     ),
+    "no-iommu": Machine(
+        what="as smmuv3, without an IOMMU, so that VFIO has no devices",
+        board="virt,gic-version=3,its=on",
+        iommu="",
+        vfio=False,
+    ),
+    "reserved": Machine(
+        what="a device tree, whose firmware reserves the default window; one SMMUv3, with an igb",
+        board="virt,gic-version=3,its=on,iommu=smmuv3",
+        iommu="",
+        complexes=COMPLEXES[:1],
+        overlay="reserved.dtso",
+    ),
     "intel-iommu": Machine(
         what="x86-64, one Intel IOMMU for the same devices",
         board="q35,kernel-irqchip=split",
@@ -117,19 +130,27 @@ def default(arch):
     return next(name for name, machine in MACHINES.items() if machine.arch == arch)
 
 
+def igbs(complexes):
+    """Each is alone behind the one root port of its complex."""
+    return " ".join(f"0000:{complex.bus + 1:02x}:00.0" for complex in complexes)
+
+
 def devices(machine):
-    return {**DEVICES, **PAIR} if machine.pair else DEVICES
+    """What the guest finds them under in its environment."""
+    found = {"VFIO_IGB_BDFS": igbs(machine.complexes or COMPLEXES), **DEVICES}
+    return {**found, **PAIR} if machine.pair else found
 
 
 def options(machine, memory, cpus):
     """QEMU's options for the hardware of a machine."""
     arch = ARCHITECTURES[machine.arch]
     out = ["-M", machine.board, "-cpu", arch.cpu, "-m", memory, "-smp", str(cpus)]
-    for drive in arch.firmware:
-        out += ["-drive", drive]
-    if "{bus}" not in machine.iommu:
+    if not machine.overlay:
+        for drive in arch.firmware:
+            out += ["-drive", drive]
+    if machine.iommu and "{bus}" not in machine.iommu:
         out += ["-device", machine.iommu]
-    for complex_ in COMPLEXES:
+    for complex_ in machine.complexes or COMPLEXES:
         bus = "pcie.0"
         port_slot = IGB_PORT_SLOT
         if complex_.slot:
