@@ -12,6 +12,7 @@ import fnmatch
 import functools
 import glob
 import os
+import shlex
 import sys
 
 from lab.kernel.kernels import KERNELS
@@ -42,6 +43,9 @@ NEEDS = {
     "tree/bases.py": (),
     "tree/trees.py": TREES,
 }
+
+# What a guest prints when a suite ended.
+ENDED = "# tests/run: ended"
 
 # Kernel arguments that a test needs.
 ARGUMENTS = {"vfio_pci_sriov_uapi_test": "vfio_pci.enable_sriov=1"}
@@ -85,13 +89,34 @@ class Suite:
             found.append("lab/qemu/build")
         return tuple(found)
 
-    def argv(self):
-        if not self.kernel:
-            return self.command
-        # Ten times what it takes on an idle machine; some kernels, with lockdep and KASAN, are several times slower.
-        limit = "1800" if KERNELS[self.kernel].slow else "900"
-        machine = ["--machine", self.machine] if self.machine else []
-        return ["lab/run", "--kernel", self.kernel, *machine, "--append", self.append, "--share", self.share, "--timeout", limit, "--", *self.command]
+    @property
+    def alone(self):
+        """Whether it has a boot of its own, or a process here. A boot is worth sparing where it takes longer than seconds; what takes
+        minutes runs beside the rest."""
+        return not self.slow or self.name.endswith(LONGEST)
+
+    @property
+    def slow(self):
+        return bool(self.kernel) and KERNELS[self.kernel].slow
+
+    @property
+    def place(self):
+        """Suites with the same one can be run in one boot."""
+        return self.kernel, self.machine, self.append, self.share
+
+
+def boot(suites):
+    """The command that runs some with the same place in one boot, where each is followed by a line with its status and with the
+    seconds that the guest has been up."""
+    first = suites[0]
+    # Not every program that dies ends its last line.
+    ended = f"printf '\\n{ENDED} %d %s\\n' $? $(cut -d' ' -f1 /proc/uptime)\n"
+    script = ended + "".join(f"( {shlex.join(suite.command)} )\n{ended}" for suite in suites)
+    # Ten times what it takes on an idle machine; some kernels, with lockdep and KASAN, are several times slower.
+    limit = (1800 if first.slow else 900) * len(suites)
+    machine = ["--machine", first.machine] if first.machine else []
+    options = ["--kernel", first.kernel, *machine, "--append", first.append, "--share", first.share, "--timeout", str(limit)]
+    return ["lab/run", *options, "--", "sh", "-c", f"{script}exit 0"]
 
 
 def programs(tree, pattern):
@@ -147,6 +172,14 @@ def ours(kernel, machine="", which=TEST, only=""):
             less += "-V iommufd_compat_type1v2 "
         command = f"exec {program} {less}$VFIO_IGB_BDFS{more}"
         yield Suite(f"{machine or kernel}/{program}", ["sh", "-c", command], kernel, machine=machine, which=which)
+
+
+def interrupts(kernel, machine):
+    """Of the program that looks at windows from all sides, the tests in which MSIs arrive."""
+    tests = ("geometry", "geometry_doorbells", "identity_mapped_ram", "second_window_works", "one_granule", "at_iova_0", "above_4g", "busy", "release_busy")
+    words = " ".join(f"-t {test}" for test in tests)
+    command = f"exec vfio_reserved_msi_iova_test -V iommufd_compat_type1 -V iommufd_compat_type1v2 {words} $VFIO_IGB_BDFS"
+    return Suite(f"{machine}/interrupts", ["sh", "-c", command], kernel, machine=machine)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -257,7 +290,7 @@ def table():
     command = "vfio_reserved_msi_iova_test -v iommufd_compat_type1v2 $VFIO_IGB_BDFS"
     suites.append(Suite("debug/iommufd containers", ["sh", "-c", f"exec {command}"], "debug", which=LONG))
     # Another interrupt controller: what there is to see of it.
-    suites += [*ours("patched", "gicv2m", only="iova"), *ours("patched", "gicv2m", LONG, "domains")]
+    suites += [interrupts("patched", "gicv2m"), *ours("patched", "gicv2m", LONG, "iova"), *ours("patched", "gicv2m", LONG, "domains")]
     # Type1 cannot enable MSIs there, on stock neither: -EOPNOTSUPP of iommu_dma_prepare_msi() for MSIs that no IOMMU translates.
     suites += ours("patched", "virtio-iommu", LONG, "iova")
     # There is a reserved region there that is no default window.
@@ -291,4 +324,4 @@ def table():
         wait = f"until [ -e {OUT}/outside.done ]; do sleep 1; done; cat {OUT}/outside.done"
         suites.append(Suite("setup", ["timeout", "900", "sh", "-c", wait]))
     # The longest first, so that none of them is the last to end, alone.
-    return sorted(suites, key=lambda suite: not suite.name.endswith(LONGEST))
+    return sorted(suites, key=lambda suite: not (suite.slow or suite.name.endswith(LONGEST)))
