@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* What the tests of host_test.c are made of. Each function ends the test when something is not as it says. */
+#ifndef HOST_TEST_H
+#define HOST_TEST_H
+
+#include <errno.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+#include <linux/types.h>
+
+#define DEBIAN		"/usr/bin/qemu-system-aarch64"
+#define PATCHED		"/opt/qemu/qemu-system-aarch64"
+
+#define CONTAINER	"/dev/vfio/vfio"
+#define IOMMUFD		"/dev/iommu"	/* is a container, too, if it is used like one */
+
+#define DEFAULT_IOVA	0x08000000ULL
+#define DEFAULT_SIZE	0x00100000ULL
+/* Where QEMU's virt board has nothing. */
+#define WINDOW_IOVA	0xf0000000ULL
+
+#define MAX_ARGS	64
+
+/* util.c */
+
+#define CHECK(what) \
+	do { if (!(what)) fail("%s:%d: %s: %s", __func__, __LINE__, #what, strerror(errno)); } while (0)
+
+void __attribute__((noreturn, format(printf, 1, 2))) fail(const char *fmt, ...);
+void write_file(const char *path, const char *text);
+void bind_mount(const char *what, const char *where);
+
+/* QEMU, and what it says: qemu.c */
+
+struct vm {
+	pid_t pid;
+	int console;		/* the guest's, both ways */
+	int errors;		/* what QEMU writes to stderr */
+	char line[4096];	/* of the console, and at the end what QEMU said */
+	size_t filled;
+	char qmp[32];
+	char *args[MAX_ARGS];	/* for QEMU's next life, see live_update() */
+};
+
+extern bool native;	/* QEMU gets the devices with -object iommufd */
+extern char *const virt[], *const versatilepb[];	/* machines */
+
+void __attribute__((format(printf, 4, 5)))
+start_machine(struct vm *vm, const char *qemu, char *const *machine, const char *fmt, ...);
+#define start(vm, qemu, ...) start_machine(vm, qemu, virt, __VA_ARGS__)
+void expect(struct vm *vm, const char *wanted);
+void ask(struct vm *vm, const char *word, const char *wanted);
+int finish(struct vm *vm);
+void __attribute__((noreturn)) died(struct vm *vm);
+void ends(struct vm *vm);
+void stop(struct vm *vm);
+void said(struct vm *vm, const char *what);
+void refused(struct vm *vm, int status, const char *property, const char *reason);
+void refuses(struct vm *vm, const char *property, const char *reason);
+
+/* Its monitor: qmp.c */
+
+/* Where plug() puts a device */
+#define PORT	"-device pcie-root-port,id=empty,chassis=1,power_controller_present=off"
+
+void tell(struct vm *vm, const char *command, const char *refusal);
+void plug(struct vm *vm, const char *bdf, const char *property, const char *refusal);
+void plug_again(struct vm *vm, const char *bdf, const char *property);
+void unplug(struct vm *vm);
+void made(struct vm *vm);
+void quit(struct vm *vm);
+void live_update(struct vm *vm);
+void wait_for_new_qemu(struct vm *vm);
+
+/* The window, as the host sees it: window.c */
+
+bool offers_extension(const char *path);
+__u64 msix_address(const char *bdf);
+void doorbell_is_in(struct vm *vm, const char *bdf, __u64 iova, __u64 size);
+void registered_is(struct vm *vm, __u64 iova, __u64 size);
+void expect_window(struct vm *vm, __u64 iova);
+void wait_for_window(struct vm *vm, __u64 iova);
+
+#endif

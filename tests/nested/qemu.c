@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* QEMU from its start to its end, and what it and its guest say. */
+#include <fcntl.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#include "host_test.h"
+
+bool native;
+
+char *const virt[] = {
+	"-accel", "kvm", "-cpu", "host", "-M", "virt,gic-version=3", "-kernel", "Image", "-initrd", "initrd",
+	"-append", "console=ttyAMA0 quiet panic=-1", NULL
+};
+
+/* RAM from address 0, and a PCI host. KVM has no such processors, and there is nothing for it to boot. */
+char *const versatilepb[] = { "-accel", "tcg", "-M", "versatilepb,audiodev=none", "-audiodev", "none,id=none", "-S", NULL };
+
+/* Start QEMU with further options, the words of a string. */
+void start_machine(struct vm *vm, const char *qemu, char *const *machine, const char *fmt, ...)
+{
+	static int number;
+	char *args[MAX_ARGS] = {
+		(char *)qemu, "-nodefaults", "-no-user-config", "-display", "none", "-m", "256",
+		"-chardev", "stdio,id=console", "-serial", "chardev:console", "-qmp",
+	};
+	int console[2], errors[2], n = 0;
+	char options[2048], chardev[64], devices[4][256];
+	int nr_devices = 0;
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(options, sizeof(options), fmt, ap);
+	va_end(ap);
+
+	*vm = (struct vm){};
+	snprintf(vm->qmp, sizeof(vm->qmp), "/tmp/qmp-%d-%d", getpid(), number++);
+	snprintf(chardev, sizeof(chardev), "unix:%s,server=on,wait=off", vm->qmp);
+	while (args[n])
+		n++;
+	args[n++] = chardev;
+	while (*machine)
+		args[n++] = *machine++;
+	if (native) {
+		args[n++] = "-object";
+		args[n++] = "iommufd,id=fd";
+	}
+	for (char *word = strtok(options, " "); word && n < MAX_ARGS - 1; word = strtok(NULL, " ")) {
+		if (native && !strncmp(word, "vfio-pci,", 9)) {
+			snprintf(devices[nr_devices], sizeof(devices[0]), "%s,iommufd=fd", word);
+			word = devices[nr_devices++];
+		}
+		args[n++] = word;
+	}
+
+	for (int i = 0; i < n; i++)
+		vm->args[i] = strdup(args[i]);
+
+	CHECK(!socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, console));
+	CHECK(!pipe2(errors, O_CLOEXEC));
+	vm->pid = fork();
+	CHECK(vm->pid >= 0);
+	if (!vm->pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		dup2(console[1], 0);
+		dup2(console[1], 1);
+		dup2(errors[1], 2);
+		execv(qemu, args);
+		dprintf(2, "%s: %s\n", qemu, strerror(errno));
+		_exit(127);
+	}
+	close(console[1]);
+	close(errors[1]);
+	vm->console = console[0];
+	vm->errors = errors[0];
+}
+
+/* Wait for QEMU's end; its stderr is in vm->line. */
+int finish(struct vm *vm)
+{
+	ssize_t n;
+	int status;
+
+	for (vm->filled = 0; vm->filled < sizeof(vm->line) - 1; vm->filled += n) {
+		n = read(vm->errors, vm->line + vm->filled, sizeof(vm->line) - 1 - vm->filled);
+		if (n <= 0)
+			break;
+	}
+	vm->line[vm->filled] = '\0';
+	CHECK(waitpid(vm->pid, &status, 0) == vm->pid);
+	close(vm->console);
+	close(vm->errors);
+	unlink(vm->qmp);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+void died(struct vm *vm)
+{
+	int status = finish(vm);
+
+	fail("QEMU ended with status %d and said: %s", status, vm->line);
+}
+
+/* The next line of the guest; the console has other lines, too. */
+static const char *answer(struct vm *vm)
+{
+	static const char mark[] = "guest: ";
+
+	for (;;) {
+		char *end = memchr(vm->line, '\n', vm->filled), *found;
+		static char line[sizeof(vm->line)];
+		ssize_t n;
+
+		if (end) {
+			*end = '\0';
+			strcpy(line, vm->line);
+			vm->filled -= end + 1 - vm->line;
+			memmove(vm->line, end + 1, vm->filled);
+			line[strcspn(line, "\r")] = '\0';
+			found = strstr(line, mark);
+			if (found)
+				return found + strlen(mark);
+			printf("# console: %s\n", line);
+			continue;
+		}
+		if (vm->filled == sizeof(vm->line))
+			vm->filled = 0;
+		n = read(vm->console, vm->line + vm->filled, sizeof(vm->line) - vm->filled);
+		if (n <= 0) {
+			printf("# console: %.*s\n", (int)vm->filled, vm->line);
+			died(vm);
+		}
+		vm->filled += n;
+	}
+}
+
+void expect(struct vm *vm, const char *wanted)
+{
+	const char *got = answer(vm);
+
+	if (strcmp(got, wanted))
+		fail("the guest says \"%s\" instead of \"%s\"", got, wanted);
+}
+
+void ask(struct vm *vm, const char *word, const char *wanted)
+{
+	CHECK(dprintf(vm->console, "%s\n", word) > 0);
+	if (wanted)
+		expect(vm, wanted);
+}
+
+/* QEMU ends and is content: what it cannot unmap it says without the word "error". */
+void ends(struct vm *vm)
+{
+	int status = finish(vm);
+
+	if (status || strstr(vm->line, "error") || strstr(vm->line, "unmap"))
+		fail("QEMU ended with status %d and said: %s", status, vm->line);
+}
+
+void stop(struct vm *vm)
+{
+	ask(vm, "off", NULL);
+	ends(vm);
+}
+
+/* QEMU did not start, and said why in one line. That begins with the whole option, the error itself with the property. */
+void refused(struct vm *vm, int status, const char *property, const char *reason)
+{
+	char *end = strchr(vm->line, '\n'), error[128], *found;
+
+	snprintf(error, sizeof(error), ": %s: ", property);
+	found = strstr(vm->line, error);
+	if (status != 1)
+		fail("QEMU ended with status %d and said: %s", status, vm->line);
+	if (!end || end[1] || !found || !strstr(found, reason))
+		fail("QEMU does not say in one line \"%s\" and \"%s\": %s", error, reason, vm->line);
+}
+
+void refuses(struct vm *vm, const char *property, const char *reason)
+{
+	refused(vm, finish(vm), property, reason);
+}
+
+/* QEMU has said this. */
+void said(struct vm *vm, const char *what)
+{
+	if (!strstr(vm->line, what))
+		fail("QEMU does not say \"%s\": %s", what, vm->line);
+}
