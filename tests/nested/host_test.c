@@ -505,10 +505,11 @@ FIXTURE(refused) {
 };
 
 FIXTURE_VARIANT(refused) {
+	const char *properties;
+	const char *reason;
+	const char *culprit;	/* the one that it is about, if it is not all of them */
 	const char *others;	/* options before the device */
 	const char *first;	/* properties of another one, if there is one */
-	const char *properties;
-	const char *says, *reason;
 	bool native;
 };
 
@@ -521,37 +522,36 @@ FIXTURE_VARIANT(refused) {
 #define VIOMMU		"-device virtio-iommu-pci"
 #define ROOM		"-m 256,slots=1,maxmem=1G"
 
-REFUSED(no_address, "", NULL, "x-msi-iova=here", "x-msi-iova=here", "not an address, nor auto");
-REFUSED(empty_address, "", NULL, "x-msi-iova=", "x-msi-iova=", "not an address, nor auto");
-REFUSED(negative, "", NULL, "x-msi-iova=-0x1000", "x-msi-iova=-0x1000", "not an address, nor auto");
-REFUSED(address_of_65_bits, "", NULL, "x-msi-iova=0x10000000000000000", "x-msi-iova=0x10000000000000000", "out of range");
-REFUSED(octal, "", NULL, "x-msi-iova=01000000", "x-msi-iova=01000000", "not a multiple of 0x1000");
-REFUSED_TOO(unaligned, "", NULL, "x-msi-iova=0xf0000800", "x-msi-iova=0xf0000800", "not a multiple of 0x1000");
-REFUSED(wraps, "", NULL, "x-msi-iova=0xfffffffffffff000", "x-msi-iova=0xfffffffffffff000", "beyond the end");
-REFUSED_TOO(beyond_aperture, "", NULL, "x-msi-iova=64P", "x-msi-iova=64P", "outside of what the host's IOMMUs map");
-REFUSED_TOO(over_ram, "", NULL, "x-msi-iova=0x40000000", "x-msi-iova=0x40000000", "overlap mach-virt.ram, 0x40000000 to 0x4fffffff");
-REFUSED(over_end_of_ram, "", NULL, "x-msi-iova=0x4ff00000,x-msi-iova-size=2M", "x-msi-iova=0x4ff00000", "mach-virt.ram");
-REFUSED(over_room, ROOM, NULL, "x-msi-iova=0x80000000", "x-msi-iova=0x80000000", "overlap room for more memory");
-REFUSED(size_zero, "", NULL, "x-msi-iova=0xf0000000,x-msi-iova-size=0", "x-msi-iova-size=0", "not a positive multiple of 0x1000");
-REFUSED_TOO(size_unaligned, "", NULL, "x-msi-iova=0xf0000000,x-msi-iova-size=6k", "x-msi-iova-size=6k", "multiple of 0x1000");
-REFUSED(size_alone, "", NULL, "x-msi-iova-size=1M", "x-msi-iova-size=1M", "without x-msi-iova");
-REFUSED(size_all_alone, "", NULL, "x-msi-iova-size=0xffffffffffffffff", "x-msi-iova-size=0xffffffffffffffff",
-	"without x-msi-iova");
-REFUSED(size_all, "", NULL, "x-msi-iova=auto,x-msi-iova-size=0xffffffffffffffff", "x-msi-iova-size=0xffffffffffffffff",
-	"not a positive multiple of 0x1000");
-REFUSED(size_no_size, "", NULL, "x-msi-iova=auto,x-msi-iova-size=big", "x-msi-iova-size=big", "not a size");
-REFUSED_TOO(size_too_large, "", NULL, "x-msi-iova=auto,x-msi-iova-size=8E", "x-msi-iova=auto", "no 0x8000000000000000 bytes are free");
+REFUSED(no_address, "x-msi-iova=here", "not an address, nor auto");
+REFUSED(empty_address, "x-msi-iova=", "not an address, nor auto");
+REFUSED(negative, "x-msi-iova=-0x1000", "not an address, nor auto");
+REFUSED(address_of_65_bits, "x-msi-iova=0x10000000000000000", "out of range");
+REFUSED(octal, "x-msi-iova=01000000", "not a multiple of 0x1000");
+REFUSED_TOO(unaligned, "x-msi-iova=0xf0000800", "not a multiple of 0x1000");
+REFUSED(wraps, "x-msi-iova=0xfffffffffffff000", "beyond the end");
+REFUSED_TOO(beyond_aperture, "x-msi-iova=64P", "outside of what the host's IOMMUs map");
+REFUSED_TOO(over_ram, "x-msi-iova=0x40000000", "overlap mach-virt.ram, 0x40000000 to 0x4fffffff");
+REFUSED(over_end_of_ram, "x-msi-iova=0x4ff00000,x-msi-iova-size=2M", "mach-virt.ram", .culprit = "x-msi-iova=0x4ff00000");
+REFUSED(over_room, "x-msi-iova=0x80000000", "overlap room for more memory", .others = ROOM);
+REFUSED(size_zero, "x-msi-iova=0xf0000000,x-msi-iova-size=0", "not a positive multiple of 0x1000", .culprit = "x-msi-iova-size=0");
+REFUSED_TOO(size_unaligned, "x-msi-iova=0xf0000000,x-msi-iova-size=6k", "multiple of 0x1000", .culprit = "x-msi-iova-size=6k");
+REFUSED(size_alone, "x-msi-iova-size=1M", "without x-msi-iova");
+REFUSED(size_all_alone, "x-msi-iova-size=0xffffffffffffffff", "without x-msi-iova");
+REFUSED(size_all, "x-msi-iova=auto,x-msi-iova-size=0xffffffffffffffff", "not a positive multiple of 0x1000",
+	.culprit = "x-msi-iova-size=0xffffffffffffffff");
+REFUSED(size_no_size, "x-msi-iova=auto,x-msi-iova-size=big", "not a size", .culprit = "x-msi-iova-size=big");
+REFUSED_TOO(size_too_large, "x-msi-iova=auto,x-msi-iova-size=8E", "no 0x8000000000000000 bytes are free", .culprit = "x-msi-iova=auto");
 /* The guest's IOMMU may show the devices all memory that there is, whether it does so now or not. */
-REFUSED(viommu_ram, VIOMMU ",boot-bypass=off", NULL, "x-msi-iova=0x40000000", "x-msi-iova=0x40000000", "mach-virt.ram");
-REFUSED(viommu_room, VIOMMU " " ROOM, NULL, "x-msi-iova=0x80000000", "x-msi-iova=0x80000000", "room for more memory");
-REFUSED_TOO(viommu_auto, VIOMMU ",boot-bypass=off", NULL, "x-msi-iova=auto", "x-msi-iova=auto", "no 0x100000 bytes are free");
+REFUSED(viommu_ram, "x-msi-iova=0x40000000", "mach-virt.ram", .others = VIOMMU ",boot-bypass=off");
+REFUSED(viommu_room, "x-msi-iova=0x80000000", "room for more memory", .others = VIOMMU " " ROOM);
+REFUSED_TOO(viommu_auto, "x-msi-iova=auto", "no 0x100000 bytes are free", .others = VIOMMU ",boot-bypass=off");
 /* A container has one window. */
-REFUSED_TOO(second_window, "", "x-msi-iova=0xf0000000", "x-msi-iova=0xe0000000", "x-msi-iova=0xe0000000",
-	"the container has its MSI doorbells at 0xf0000000, size 0x100000");
-REFUSED_TOO(second_size, "", "x-msi-iova=0xf0000000", "x-msi-iova=0xf0000000,x-msi-iova-size=64k", "x-msi-iova-size=64k",
-	"the container has its MSI doorbells at 0xf0000000, size 0x100000");
-REFUSED(automatic_size, "", "x-msi-iova=auto,x-msi-iova-size=64k", "x-msi-iova=auto,x-msi-iova-size=1M", "x-msi-iova-size=1M",
-	"size 0x10000");
+REFUSED_TOO(second_window, "x-msi-iova=0xe0000000", "the container has its MSI doorbells at 0xf0000000, size 0x100000",
+	    .first = "x-msi-iova=0xf0000000");
+REFUSED_TOO(second_size, "x-msi-iova=0xf0000000,x-msi-iova-size=64k", "the container has its MSI doorbells at 0xf0000000, size 0x100000",
+	    .culprit = "x-msi-iova-size=64k", .first = "x-msi-iova=0xf0000000");
+REFUSED(automatic_size, "x-msi-iova=auto,x-msi-iova-size=1M", "size 0x10000", .culprit = "x-msi-iova-size=1M",
+	.first = "x-msi-iova=auto,x-msi-iova-size=64k");
 
 FIXTURE_SETUP(refused)
 {
@@ -570,8 +570,8 @@ TEST_F_TIMEOUT(refused, refused, REFUSED_TIMEOUT)
 	NEEDS_EXTENSION();
 	if (variant->first)
 		snprintf(first, sizeof(first), "-device vfio-pci,host=%s,%s", bdfs[1], variant->first);
-	start(&vm, PATCHED, "%s %s -device vfio-pci,host=%s,%s", variant->others, first, bdfs[0], variant->properties);
-	refuses(&vm, variant->says, variant->reason);
+	start(&vm, PATCHED, "%s %s -device vfio-pci,host=%s,%s", variant->others ?: "", first, bdfs[0], variant->properties);
+	refuses(&vm, variant->culprit ?: variant->properties, variant->reason);
 }
 
 /* What can be, and is seen without a guest */
