@@ -267,9 +267,9 @@ TEST_F_TIMEOUT(backend, virtio_iommu, TIMEOUT)
 	ask(&vm, "resv 0x00000000fff00000", "reserved");
 	ask(&vm, native ? "msix" : "test", "1 tested");
 	doorbell_is_in(&vm, bdfs[0], 0xfff00000, DEFAULT_SIZE);
-	plug(&vm, bdfs[1], ",\"addr\":\"0.1\",\"x-msi-iova\":\"auto\"", NULL);
-	unplug(&vm);
-	plug_again(&vm, bdfs[1], ",\"x-msi-iova\":\"0xf0000000\"");
+	plug(&vm, bdfs[1], "addr=0.1,x-msi-iova=auto");
+	unplug(&vm, "hot");
+	plug_again(&vm, bdfs[1], "x-msi-iova=0xf0000000");
 	ask(&vm, "rescan", "rescanned");
 	ask(&vm, "msix", "2 tested");
 	address = msix_address(bdfs[1]);
@@ -288,11 +288,10 @@ TEST_F_TIMEOUT(backend, hotplug, TIMEOUT)
 	ask(&vm, "msix", "1 tested");
 
 	/* One that asks for another window is refused, and the guest does not suffer. */
-	plug(&vm, bdfs[1], ",\"x-msi-iova\":\"0xe0000000\"",
-	     "x-msi-iova=0xe0000000: the container has its MSI doorbells at 0xf0000000");
+	plug_refused(&vm, bdfs[1], "x-msi-iova=0xe0000000", "x-msi-iova=0xe0000000: the container has its MSI doorbells at 0xf0000000");
 	ask(&vm, "msix", "1 tested");
 
-	plug(&vm, bdfs[1], "", NULL);
+	plug(&vm, bdfs[1], "");
 	ask(&vm, "rescan", "rescanned");
 	ask(&vm, "msix", "2 tested");
 	doorbell_is_in(&vm, bdfs[0], WINDOW_IOVA, DEFAULT_SIZE);
@@ -309,8 +308,8 @@ TEST_F_TIMEOUT(backend, hotplug_late, TIMEOUT)
 	start(&vm, PATCHED, PORT " -device vfio-pci,host=%s", bdfs[0]);
 	expect(&vm, "ready");
 	ask(&vm, "msix", "1 tested");
-	plug(&vm, bdfs[1], ",\"x-msi-iova\":\"0xf0000000\"", "x-msi-iova=0xf0000000: too late");
-	plug(&vm, bdfs[1], ",\"x-msi-iova\":\"0x08000000\"", NULL);
+	plug_refused(&vm, bdfs[1], "x-msi-iova=0xf0000000", "x-msi-iova=0xf0000000: too late");
+	plug(&vm, bdfs[1], "x-msi-iova=0x08000000");
 	ask(&vm, "msix", "1 tested");
 	doorbell_is_in(&vm, bdfs[0], DEFAULT_IOVA, DEFAULT_SIZE);
 	stop(&vm);
@@ -328,22 +327,21 @@ TEST_F_TIMEOUT(backend, unplug, TIMEOUT)
 	start(&vm, PATCHED, "-trace vfio_msi_window_keep " PORT " -device vfio-pci,host=%s", bdfs[0]);
 	expect(&vm, "ready");
 
-	plug(&vm, bdfs[0], ",\"x-msi-iova\":\"0xf0000000\"", native ? "error bind device" : "already attached");
+	plug_refused(&vm, bdfs[0], "x-msi-iova=0xf0000000", native ? "error bind device" : "already attached");
 	expect_window(&vm, DEFAULT_IOVA);
-	plug(&vm, bdfs[1], ",\"x-msi-iova\":\"0xf0000000\",\"x-pci-vendor-id\":65535", "invalid PCI vendor ID");
+	plug_refused(&vm, bdfs[1], "x-msi-iova=0xf0000000,x-pci-vendor-id=65535", "invalid PCI vendor ID");
 	wait_for_window(&vm, DEFAULT_IOVA);
 
-	plug(&vm, bdfs[1], ",\"addr\":\"0.1\",\"x-msi-iova\":\"0xf0000000\"", NULL);
+	plug(&vm, bdfs[1], "addr=0.1,x-msi-iova=0xf0000000");
 	expect_window(&vm, WINDOW_IOVA);
-	unplug(&vm);
+	unplug(&vm, "hot");
 	wait_for_window(&vm, DEFAULT_IOVA);
 
-	plug(&vm, bdfs[1], ",\"addr\":\"0.1\",\"x-msi-iova\":\"0xe0000000\"", NULL);
+	plug(&vm, bdfs[1], "addr=0.1,x-msi-iova=0xe0000000");
 	ask(&vm, "msix", "1 tested");
 	doorbell_is_in(&vm, bdfs[0], 0xe0000000, DEFAULT_SIZE);
-	unplug(&vm);
-	plug(&vm, bdfs[1], ",\"addr\":\"0.1\",\"x-msi-iova\":\"0xf0000000\"",
-	     "x-msi-iova=0xf0000000: the container has its MSI doorbells at 0xe0000000");
+	unplug(&vm, "hot");
+	plug_refused(&vm, bdfs[1], "addr=0.1,x-msi-iova=0xf0000000", "x-msi-iova=0xf0000000: the container has its MSI doorbells at 0xe0000000");
 	ask(&vm, "msix", "1 tested");
 	doorbell_is_in(&vm, bdfs[0], 0xe0000000, DEFAULT_SIZE);
 	stop(&vm);
@@ -360,10 +358,10 @@ TEST_F_TIMEOUT(backend, askers, REFUSED_TIMEOUT)
 	      "-device vfio-pci,host=%s,bus=empty,addr=0.1,id=hot,x-msi-iova=0xf0000000 "
 	      "-device vfio-pci,host=%s,bus=empty,addr=0.2,id=other,x-msi-iova=auto,x-msi-iova-size=1M", bdfs[0], bdfs[1], bdfs[2]);
 	made(&vm);
-	unplug(&vm);
-	plug_again(&vm, bdfs[1], ",\"addr\":\"0.1\"");
+	unplug(&vm, "hot");
+	plug_again(&vm, bdfs[1], "addr=0.1");
 	registered_is(&vm, WINDOW_IOVA, DEFAULT_SIZE);
-	tell(&vm, "{\"execute\":\"device_del\",\"arguments\":{\"id\":\"other\"}}", NULL);
+	unplug(&vm, "other");
 	wait_for_window(&vm, DEFAULT_IOVA);
 	quit(&vm);
 	said(&vm, "vfio_msi_window_register");
@@ -389,9 +387,8 @@ TEST_F_TIMEOUT(backend, live_update, TIMEOUT)
 	wait_for_new_qemu(&vm);
 	ask(&vm, "msix", "1 tested");
 	doorbell_is_in(&vm, bdfs[0], 0xfff00000, DEFAULT_SIZE);
-	plug(&vm, bdfs[1], ",\"x-msi-iova\":\"0xf0000000\"",
-	     "x-msi-iova=0xf0000000: the container has its MSI doorbells at 0xfff00000");
-	plug(&vm, bdfs[1], ",\"x-msi-iova\":\"auto\"", NULL);
+	plug_refused(&vm, bdfs[1], "x-msi-iova=0xf0000000", "x-msi-iova=0xf0000000: the container has its MSI doorbells at 0xfff00000");
+	plug(&vm, bdfs[1], "x-msi-iova=auto");
 	stop(&vm);
 	said(&vm, "vfio_msi_window_adopt");
 	said(&vm, "vfio_msi_window_share");

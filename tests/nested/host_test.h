@@ -63,13 +63,13 @@ void refuses(struct vm *vm, const char *property, const char *reason);
 
 /* Its monitor: qmp.c */
 
-/* Where plug() puts a device */
+/* Where plug() puts a device, whose id is "hot". */
 #define PORT	"-device pcie-root-port,id=empty,chassis=1,power_controller_present=off"
 
-void tell(struct vm *vm, const char *command, const char *refusal);
-void plug(struct vm *vm, const char *bdf, const char *property, const char *refusal);
-void plug_again(struct vm *vm, const char *bdf, const char *property);
-void unplug(struct vm *vm);
+void plug(struct vm *vm, const char *bdf, const char *properties);
+void plug_refused(struct vm *vm, const char *bdf, const char *properties, const char *reason);
+void plug_again(struct vm *vm, const char *bdf, const char *properties);
+void unplug(struct vm *vm, const char *id);
 void made(struct vm *vm);
 void quit(struct vm *vm);
 void live_update(struct vm *vm);

@@ -8,8 +8,8 @@
 
 #include "host_test.h"
 
-/* One command of QEMU's monitor; returns what it says. */
-static char *qmp(struct vm *vm, const char *command)
+/* One command of QEMU's monitor, and its arguments as JSON, with single quotes; returns what it says. */
+static char *qmp(struct vm *vm, const char *command, const char *arguments)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	static char reply[4096];
@@ -27,7 +27,7 @@ static char *qmp(struct vm *vm, const char *command)
 		CHECK(ms < 60000);
 		usleep(10000);
 	}
-	dprintf(fd, "{\"execute\":\"qmp_capabilities\"}\n%s\n", command);
+	dprintf(fd, "{'execute':'qmp_capabilities'}\n{'execute':'%s','arguments':{%s}}\n", command, arguments);
 	/* The greeting, and two answers; there may be events. */
 	for (int lines = 0; lines < 2;) {
 		char *line = reply + filled, *end;
@@ -46,41 +46,68 @@ static char *qmp(struct vm *vm, const char *command)
 	return reply;
 }
 
-/* QEMU does what its monitor is told, or refuses to, in these words. */
-void tell(struct vm *vm, const char *command, const char *refusal)
+static bool failed(const char *reply)
 {
-	char *reply = qmp(vm, command);
+	return strstr(reply, "\"error\"");
+}
 
-	if (refusal ? !strstr(reply, refusal) : !!strstr(reply, "\"error\""))
+static void no_error(const char *reply)
+{
+	if (failed(reply))
 		fail("QEMU says: %s", reply);
 }
 
-static char *device_add(const char *bdf, const char *property)
+/* QEMU does what its monitor is told. */
+static void tell(struct vm *vm, const char *command, const char *arguments)
 {
-	static char command[512];
-
-	snprintf(command, sizeof(command),
-		 "{\"execute\":\"device_add\",\"arguments\":{\"driver\":\"vfio-pci\",\"bus\":\"empty\",\"id\":\"hot\",\"host\":\"%s\"%s%s}}",
-		 bdf, native ? ",\"iommufd\":\"fd\"" : "", property);
-	return command;
+	no_error(qmp(vm, command, arguments));
 }
 
-void plug(struct vm *vm, const char *bdf, const char *property, const char *refusal)
+/* Another igb at PORT, with properties as the command line has them. JSON has no quotes around numbers. */
+static char *add(struct vm *vm, const char *bdf, const char *properties)
 {
-	tell(vm, device_add(bdf, property), refusal);
+	char arguments[512], copy[256];
+	int n;
+
+	n = sprintf(arguments, "'driver':'vfio-pci','bus':'empty','id':'hot','host':'%s'%s", bdf, native ? ",'iommufd':'fd'" : "");
+	snprintf(copy, sizeof(copy), "%s", properties);
+	for (char *name = strtok(copy, "="); name; name = strtok(NULL, "=")) {
+		char *value = strtok(NULL, ",");
+		const char *quote = value[strspn(value, "0123456789")] ? "'" : "";
+
+		n += snprintf(arguments + n, sizeof(arguments) - n, ",'%s':%s%s%s", name, quote, value, quote);
+	}
+	return qmp(vm, "device_add", arguments);
 }
 
-void unplug(struct vm *vm)
+void plug(struct vm *vm, const char *bdf, const char *properties)
 {
-	tell(vm, "{\"execute\":\"device_del\",\"arguments\":{\"id\":\"hot\"}}", NULL);
+	no_error(add(vm, bdf, properties));
+}
+
+/* It is refused, in these words. */
+void plug_refused(struct vm *vm, const char *bdf, const char *properties, const char *reason)
+{
+	char *reply = add(vm, bdf, properties);
+
+	if (!strstr(reply, reason))
+		fail("QEMU says: %s", reply);
+}
+
+void unplug(struct vm *vm, const char *id)
+{
+	char arguments[64];
+
+	snprintf(arguments, sizeof(arguments), "'id':'%s'", id);
+	tell(vm, "device_del", arguments);
 }
 
 /* What was unplugged goes in QEMU's own time, and cannot come back before. */
-void plug_again(struct vm *vm, const char *bdf, const char *property)
+void plug_again(struct vm *vm, const char *bdf, const char *properties)
 {
 	char *reply;
 
-	for (int ms = 0; strstr(reply = qmp(vm, device_add(bdf, property)), "\"error\""); ms += 10) {
+	for (int ms = 0; failed(reply = add(vm, bdf, properties)); ms += 10) {
 		if (ms > 60000)
 			fail("QEMU says: %s", reply);
 		usleep(10000);
@@ -90,28 +117,28 @@ void plug_again(struct vm *vm, const char *bdf, const char *property)
 /* QEMU has made the machine, which -S keeps from running: there are things to see without a guest that boots. */
 void made(struct vm *vm)
 {
-	tell(vm, "{\"execute\":\"query-status\"}", NULL);
+	tell(vm, "query-status", "");
 }
 
 void quit(struct vm *vm)
 {
-	tell(vm, "{\"execute\":\"quit\"}", NULL);
+	tell(vm, "quit", "");
 	ends(vm);
 }
 
 /* QEMU is told to replace itself by another one with the same options. */
 void live_update(struct vm *vm)
 {
-	char command[4096];
+	char arguments[4096];
 	int n;
 
-	tell(vm, "{\"execute\":\"migrate-set-parameters\",\"arguments\":{\"mode\":\"cpr-exec\"}}", NULL);
-	n = sprintf(command, "{\"execute\":\"migrate-set-parameters\",\"arguments\":{\"cpr-exec-command\":[");
+	tell(vm, "migrate-set-parameters", "'mode':'cpr-exec'");
+	n = sprintf(arguments, "'cpr-exec-command':[");
 	for (char **arg = vm->args; *arg; arg++)
-		n += sprintf(command + n, "\"%s\",", *arg);
-	sprintf(command + n, "\"-incoming\",\"file:/tmp/cpr\"]}}");
-	tell(vm, command, NULL);
-	tell(vm, "{\"execute\":\"migrate\",\"arguments\":{\"uri\":\"file:/tmp/cpr\"}}", NULL);
+		n += sprintf(arguments + n, "'%s',", *arg);
+	sprintf(arguments + n, "'-incoming','file:/tmp/cpr']");
+	tell(vm, "migrate-set-parameters", arguments);
+	tell(vm, "migrate", "'uri':'file:/tmp/cpr'");
 }
 
 void wait_for_new_qemu(struct vm *vm)
@@ -129,10 +156,10 @@ void wait_for_new_qemu(struct vm *vm)
 		if (n > 0 && memmem(command, n, "-incoming", 9))
 			break;
 		if (ms > 120000)
-			fail("QEMU does not replace itself: %s", qmp(vm, "{\"execute\":\"query-migrate\"}"));
+			fail("QEMU does not replace itself: %s", qmp(vm, "query-migrate", ""));
 		usleep(100000);
 	}
-	for (int ms = 0; !strstr(qmp(vm, "{\"execute\":\"query-status\"}"), "\"running\": true"); ms += 100) {
+	for (int ms = 0; !strstr(qmp(vm, "query-status", ""), "\"running\": true"); ms += 100) {
 		if (ms > 120000)
 			fail("the new QEMU does not run");
 		usleep(100000);
