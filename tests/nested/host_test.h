@@ -29,6 +29,16 @@
 #define CHECK(what) \
 	do { if (!(what)) fail("%s:%d: %s: %s", __func__, __LINE__, #what, strerror(errno)); } while (0)
 
+/* Look every so many milliseconds whether something is so, for two minutes. */
+#define WAIT_FOR(what, ms, ...) \
+	do { \
+		for (int waited = 0; !(what); waited += (ms)) { \
+			if (waited > 120000) \
+				fail(__VA_ARGS__); \
+			usleep((ms) * 1000); \
+		} \
+	} while (0)
+
 void __attribute__((noreturn, format(printf, 1, 2))) fail(const char *fmt, ...);
 void write_file(const char *path, const char *text);
 void bind_mount(const char *what, const char *where);
@@ -73,7 +83,6 @@ void unplug(struct vm *vm, const char *id);
 void made(struct vm *vm);
 void quit(struct vm *vm);
 void live_update(struct vm *vm);
-void wait_for_new_qemu(struct vm *vm);
 
 /* The window, as the host sees it: window.c */
 

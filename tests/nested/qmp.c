@@ -8,25 +8,30 @@
 
 #include "host_test.h"
 
+/* The monitor is there a while after QEMU is. */
+static bool connected(struct vm *vm, int fd)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	siginfo_t ended = {};
+
+	strcpy(address.sun_path, vm->qmp);
+	if (!connect(fd, (void *)&address, sizeof(address)))
+		return true;
+	CHECK(!waitid(P_PID, vm->pid, &ended, WEXITED | WNOHANG | WNOWAIT));
+	if (ended.si_pid)
+		died(vm);
+	return false;
+}
+
 /* One command of QEMU's monitor, and its arguments as JSON, with single quotes; returns what it says. */
 static char *qmp(struct vm *vm, const char *command, const char *arguments)
 {
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	static char reply[4096];
 	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
 	size_t filled = 0;
 	ssize_t n;
 
-	strcpy(address.sun_path, vm->qmp);
-	for (int ms = 0; connect(fd, (void *)&address, sizeof(address)); ms += 10) {
-		siginfo_t ended = {};
-
-		CHECK(!waitid(P_PID, vm->pid, &ended, WEXITED | WNOHANG | WNOWAIT));
-		if (ended.si_pid)
-			died(vm);
-		CHECK(ms < 60000);
-		usleep(10000);
-	}
+	WAIT_FOR(connected(vm, fd), 10, "QEMU has no monitor");
 	dprintf(fd, "{'execute':'qmp_capabilities'}\n{'execute':'%s','arguments':{%s}}\n", command, arguments);
 	/* The greeting, and two answers; there may be events. */
 	for (int lines = 0; lines < 2;) {
@@ -107,11 +112,7 @@ void plug_again(struct vm *vm, const char *bdf, const char *properties)
 {
 	char *reply;
 
-	for (int ms = 0; failed(reply = add(vm, bdf, properties)); ms += 10) {
-		if (ms > 60000)
-			fail("QEMU says: %s", reply);
-		usleep(10000);
-	}
+	WAIT_FOR(!failed(reply = add(vm, bdf, properties)), 10, "QEMU says: %s", reply);
 }
 
 /* QEMU has made the machine, which -S keeps from running: there are things to see without a guest that boots. */
@@ -126,7 +127,21 @@ void quit(struct vm *vm)
 	ends(vm);
 }
 
-/* QEMU is told to replace itself by another one with the same options. */
+static bool is_incoming(struct vm *vm)
+{
+	char path[64], command[4096];
+	ssize_t n;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/cmdline", vm->pid);
+	fd = open(path, O_RDONLY);
+	CHECK(fd >= 0);
+	n = read(fd, command, sizeof(command));
+	close(fd);
+	return n > 0 && memmem(command, n, "-incoming", 9);
+}
+
+/* QEMU replaces itself by one with the same options, and that runs. */
 void live_update(struct vm *vm)
 {
 	char arguments[4096];
@@ -139,29 +154,6 @@ void live_update(struct vm *vm)
 	sprintf(arguments + n, "'-incoming','file:/tmp/cpr']");
 	tell(vm, "migrate-set-parameters", arguments);
 	tell(vm, "migrate", "'uri':'file:/tmp/cpr'");
-}
-
-void wait_for_new_qemu(struct vm *vm)
-{
-	char path[64], command[4096];
-	ssize_t n;
-	int fd;
-
-	snprintf(path, sizeof(path), "/proc/%d/cmdline", vm->pid);
-	for (int ms = 0; ; ms += 100) {
-		fd = open(path, O_RDONLY);
-		CHECK(fd >= 0);
-		n = read(fd, command, sizeof(command));
-		close(fd);
-		if (n > 0 && memmem(command, n, "-incoming", 9))
-			break;
-		if (ms > 120000)
-			fail("QEMU does not replace itself: %s", qmp(vm, "query-migrate", ""));
-		usleep(100000);
-	}
-	for (int ms = 0; !strstr(qmp(vm, "query-status", ""), "\"running\": true"); ms += 100) {
-		if (ms > 120000)
-			fail("the new QEMU does not run");
-		usleep(100000);
-	}
+	WAIT_FOR(is_incoming(vm), 100, "QEMU does not replace itself: %s", qmp(vm, "query-migrate", ""));
+	WAIT_FOR(strstr(qmp(vm, "query-status", ""), "\"running\": true"), 100, "the new QEMU does not run");
 }

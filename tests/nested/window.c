@@ -147,11 +147,7 @@ void expect_window(struct vm *vm, __u64 iova)
 /* A device that QEMU gives up goes in QEMU's own time. */
 void wait_for_window(struct vm *vm, __u64 iova)
 {
-	for (int ms = 0; !window_is(vm, iova); ms += 10) {
-		if (ms > 60000)
-			fail("the window does not get to 0x%llx", iova);
-		usleep(10000);
-	}
+	WAIT_FOR(window_is(vm, iova), 10, "the window does not get to 0x%llx", iova);
 }
 
 bool offers_extension(const char *path)
