@@ -39,7 +39,6 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/wait.h>
 
 #include "kselftest_harness.h"
 
@@ -683,16 +682,14 @@ FIXTURE_TEARDOWN(vmm)
 }
 
 /* Returns the exit status. */
-static int run_vmm(char *said, size_t size, const char *option, const char *iova)
+static int run_vmm(FIXTURE_DATA(vmm) *self, const FIXTURE_VARIANT(vmm) *variant, const char *iova)
 {
 	const char *args[6] = { "vmm" };
 	int out[2], status, nr = 1;
-	size_t filled = 0;
-	ssize_t n;
 	pid_t pid;
 
-	if (option)
-		args[nr++] = option;
+	if (variant->option)
+		args[nr++] = variant->option;
 	args[nr++] = "payload";
 	args[nr++] = getenv("VFIO_EDU_BDF");
 	args[nr++] = iova;
@@ -707,20 +704,14 @@ static int run_vmm(char *said, size_t size, const char *option, const char *iova
 		_exit(127);
 	}
 	close(out[1]);
-	while ((n = read(out[0], said + filled, size - 1 - filled)) > 0)
-		filled += n;
-	said[filled] = '\0';
-	close(out[0]);
-	CHECK(waitpid(pid, &status, 0) == pid);
-	printf("# %s", said);
-	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+	status = finish_program(pid, out[0], self->said, sizeof(self->said));
+	printf("# %s", self->said);
+	return status;
 }
-
-#define RUN_VMM(iova)	run_vmm(self->said, sizeof(self->said), variant->option, iova)
 
 TEST_F_TIMEOUT(vmm, default_window, TIMEOUT)
 {
-	ASSERT_EQ(1, RUN_VMM(NULL));
+	ASSERT_EQ(1, run_vmm(self, variant, NULL));
 	ASSERT_NE(NULL, strstr(self->said, "guest RAM, 0x0 to 0xfffffff, cannot be mapped (Invalid argument)"));
 	/* Only a kernel that can do better says where they are. */
 	if (self->extension)
@@ -730,11 +721,11 @@ TEST_F_TIMEOUT(vmm, default_window, TIMEOUT)
 TEST_F_TIMEOUT(vmm, window, TIMEOUT)
 {
 	if (!self->extension) {
-		ASSERT_EQ(1, RUN_VMM("0x10000000"));
+		ASSERT_EQ(1, run_vmm(self, variant, "0x10000000"));
 		ASSERT_NE(NULL, strstr(self->said, "MSI doorbells cannot be placed at 0x10000000: Operation not supported"));
 		return;
 	}
-	ASSERT_EQ(0, RUN_VMM("0x10000000"));
+	ASSERT_EQ(0, run_vmm(self, variant, "0x10000000"));
 	ASSERT_NE(NULL, strstr(self->said, "copied through 0x8000000; MSI to 0x100000"));
 	ASSERT_NE(NULL, strstr(self->said, "window 0x10000000, size 0x100000, 1 doorbell\n"));
 }
@@ -746,7 +737,7 @@ TEST_F_TIMEOUT(vmm, over_ram, TIMEOUT)
 	if (!self->extension)
 		SKIP(return, "this kernel lets nobody choose the window");
 	/* The window comes first, and it is the memory that fails. */
-	ASSERT_EQ(1, RUN_VMM("0x4000000"));
+	ASSERT_EQ(1, run_vmm(self, variant, "0x4000000"));
 	snprintf(words, sizeof(words), "cannot be mapped (%s): MSI doorbells are at 0x4000000", variant->overlap);
 	ASSERT_NE(NULL, strstr(self->said, words));
 }

@@ -42,6 +42,7 @@
 void __attribute__((noreturn, format(printf, 1, 2))) fail(const char *fmt, ...);
 void write_file(const char *path, const char *text);
 void bind_mount(const char *what, const char *where);
+int finish_program(pid_t pid, int fd, char *text, size_t size);
 
 /* QEMU, and what it says: qemu.c */
 
@@ -52,7 +53,8 @@ struct vm {
 	char line[4096];	/* of the console, and at the end what QEMU said */
 	size_t filled;
 	char qmp[32];
-	char *args[MAX_ARGS];	/* for QEMU's next life, see live_update() */
+	char *args[MAX_ARGS];	/* NULL after the last, for exec, and for live_update() */
+	int nr_args;
 };
 
 extern bool native;	/* QEMU gets the devices with -object iommufd */

@@ -4,14 +4,17 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 
 #include "host_test.h"
 
 bool native;
+
+static char *const always[] = {
+	"-nodefaults", "-no-user-config", "-display", "none", "-m", "256",
+	"-chardev", "stdio,id=console", "-serial", "chardev:console", NULL
+};
 
 char *const virt[] = {
 	"-accel", "kvm", "-cpu", "host", "-M", "virt,gic-version=3", "-kernel", "Image", "-initrd", "initrd",
@@ -21,17 +24,29 @@ char *const virt[] = {
 /* RAM from address 0, and a PCI host. KVM has no such processors, and there is nothing for it to boot. */
 char *const versatilepb[] = { "-accel", "tcg", "-M", "versatilepb,audiodev=none", "-audiodev", "none,id=none", "-S", NULL };
 
+static void __attribute__((format(printf, 2, 3)))
+argument(struct vm *vm, const char *fmt, ...)
+{
+	va_list ap;
+
+	CHECK(vm->nr_args < MAX_ARGS - 1);
+	va_start(ap, fmt);
+	CHECK(vasprintf(&vm->args[vm->nr_args++], fmt, ap) >= 0);
+	va_end(ap);
+}
+
+static void arguments(struct vm *vm, char *const *words)
+{
+	while (*words)
+		argument(vm, "%s", *words++);
+}
+
 /* Start QEMU with further options, the words of a string. */
 void start_machine(struct vm *vm, const char *qemu, char *const *machine, const char *fmt, ...)
 {
 	static int number;
-	char *args[MAX_ARGS] = {
-		(char *)qemu, "-nodefaults", "-no-user-config", "-display", "none", "-m", "256",
-		"-chardev", "stdio,id=console", "-serial", "chardev:console", "-qmp",
-	};
-	int console[2], errors[2], n = 0;
-	char options[2048], chardev[64], devices[4][256];
-	int nr_devices = 0;
+	int console[2], errors[2];
+	char options[2048];
 	va_list ap;
 
 	va_start(ap, fmt);
@@ -40,26 +55,17 @@ void start_machine(struct vm *vm, const char *qemu, char *const *machine, const 
 
 	*vm = (struct vm){};
 	snprintf(vm->qmp, sizeof(vm->qmp), "/tmp/qmp-%d-%d", getpid(), number++);
-	snprintf(chardev, sizeof(chardev), "unix:%s,server=on,wait=off", vm->qmp);
-	while (args[n])
-		n++;
-	args[n++] = chardev;
-	while (*machine)
-		args[n++] = *machine++;
+	argument(vm, "%s", qemu);
+	arguments(vm, always);
+	argument(vm, "-qmp");
+	argument(vm, "unix:%s,server=on,wait=off", vm->qmp);
+	arguments(vm, machine);
 	if (native) {
-		args[n++] = "-object";
-		args[n++] = "iommufd,id=fd";
+		argument(vm, "-object");
+		argument(vm, "iommufd,id=fd");
 	}
-	for (char *word = strtok(options, " "); word && n < MAX_ARGS - 1; word = strtok(NULL, " ")) {
-		if (native && !strncmp(word, "vfio-pci,", 9)) {
-			snprintf(devices[nr_devices], sizeof(devices[0]), "%s,iommufd=fd", word);
-			word = devices[nr_devices++];
-		}
-		args[n++] = word;
-	}
-
-	for (int i = 0; i < n; i++)
-		vm->args[i] = strdup(args[i]);
+	for (char *word = strtok(options, " "); word; word = strtok(NULL, " "))
+		argument(vm, "%s%s", word, native && !strncmp(word, "vfio-pci,", 9) ? ",iommufd=fd" : "");
 
 	CHECK(!socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, console));
 	CHECK(!pipe2(errors, O_CLOEXEC));
@@ -70,7 +76,7 @@ void start_machine(struct vm *vm, const char *qemu, char *const *machine, const 
 		dup2(console[1], 0);
 		dup2(console[1], 1);
 		dup2(errors[1], 2);
-		execv(qemu, args);
+		execv(qemu, vm->args);
 		dprintf(2, "%s: %s\n", qemu, strerror(errno));
 		_exit(127);
 	}
@@ -83,20 +89,11 @@ void start_machine(struct vm *vm, const char *qemu, char *const *machine, const 
 /* Wait for QEMU's end; its stderr is in vm->line. */
 int finish(struct vm *vm)
 {
-	ssize_t n;
-	int status;
+	int status = finish_program(vm->pid, vm->errors, vm->line, sizeof(vm->line));
 
-	for (vm->filled = 0; vm->filled < sizeof(vm->line) - 1; vm->filled += n) {
-		n = read(vm->errors, vm->line + vm->filled, sizeof(vm->line) - 1 - vm->filled);
-		if (n <= 0)
-			break;
-	}
-	vm->line[vm->filled] = '\0';
-	CHECK(waitpid(vm->pid, &status, 0) == vm->pid);
 	close(vm->console);
-	close(vm->errors);
 	unlink(vm->qmp);
-	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+	return status;
 }
 
 void died(struct vm *vm)

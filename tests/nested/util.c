@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <sys/mount.h>
+#include <sys/wait.h>
 
 #include "kselftest.h"
 #include "host_test.h"
@@ -36,4 +37,19 @@ void bind_mount(const char *what, const char *where)
 	CHECK(!unshare(CLONE_NEWNS));
 	CHECK(!mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL));
 	CHECK(!mount(what, where, NULL, MS_BIND, NULL));
+}
+
+/* Wait for a program's end. What it says is read from a file, and is a string then; returns the exit status. */
+int finish_program(pid_t pid, int fd, char *text, size_t size)
+{
+	size_t filled = 0;
+	int status;
+	ssize_t n;
+
+	while ((n = read(fd, text + filled, size - 1 - filled)) > 0)
+		filled += n;
+	text[filled] = '\0';
+	CHECK(waitpid(pid, &status, 0) == pid);
+	close(fd);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
