@@ -50,6 +50,8 @@
 #define MDEV		"c9abdcb8-4dbe-4d5c-a3a8-1f2b0a6e7d11"
 #define MDEV2		"c9abdcb8-4dbe-4d5c-a3a8-1f2b0a6e7d12"
 
+#define IGB		"-device vfio-pci,host=%s"
+
 static char **bdfs;
 
 /* There is none when the tool root has no sources that patches/qemu is for. */
@@ -71,7 +73,7 @@ static void life(const char *qemu, const char *property, __u64 iova, __u64 size,
 {
 	struct vm vm;
 
-	start(&vm, qemu, "-device vfio-pci,host=%s%s", bdfs[0], property);
+	start_machine(&vm, qemu, virt, IGB "%s", bdfs[0], property);
 	expect(&vm, "ready");
 	ask(&vm, what, "1 tested");
 	doorbell_is_in(&vm, bdfs[0], iova, size);
@@ -128,7 +130,7 @@ TEST_F_TIMEOUT(backend, no_extension, REFUSED_TIMEOUT)
 	NEEDS_QEMU();
 	if (offers_extension(CONTAINER))
 		SKIP(return, "this kernel has VFIO_RESERVED_MSI_IOVA");
-	start(&vm, PATCHED, "-device vfio-pci,host=%s,x-msi-iova=auto", bdfs[0]);
+	start(&vm, IGB ",x-msi-iova=auto", bdfs[0]);
 	refuses(&vm, "x-msi-iova=auto", variant->lacks);
 }
 
@@ -147,7 +149,7 @@ TEST_F_TIMEOUT(qemu, iommufd_container_late, REFUSED_TIMEOUT)
 
 	NEEDS_EXTENSION();
 	bind_mount(IOMMUFD, CONTAINER);
-	start(&vm, PATCHED, "-device vfio-pci,host=%s,x-msi-iova=64P", bdfs[0]);
+	start(&vm, IGB ",x-msi-iova=64P", bdfs[0]);
 	refuses(&vm, "x-msi-iova=64P", "outside of what the host's IOMMUs map");
 }
 
@@ -157,8 +159,7 @@ TEST_F_TIMEOUT(backend, window, TIMEOUT)
 	struct vm vm;
 
 	NEEDS_EXTENSION();
-	start(&vm, PATCHED, "-device vfio-pci,host=%s,x-msi-iova=0x%llx", bdfs[0], WINDOW_IOVA);
-	expect(&vm, "ready");
+	boot(&vm, IGB ",x-msi-iova=0x%llx", bdfs[0], WINDOW_IOVA);
 	ask(&vm, "msix", "1 tested");
 	doorbell_is_in(&vm, bdfs[0], WINDOW_IOVA, DEFAULT_SIZE);
 
@@ -184,8 +185,7 @@ TEST_F_TIMEOUT(backend, automatic, TIMEOUT)
 	struct vm vm;
 
 	NEEDS_EXTENSION();
-	start(&vm, PATCHED, "-device vfio-pci,host=%s -device vfio-pci,host=%s,x-msi-iova=auto", bdfs[0], bdfs[1]);
-	expect(&vm, "ready");
+	boot(&vm, IGB " " IGB ",x-msi-iova=auto", bdfs[0], bdfs[1]);
 	ask(&vm, "msix", "2 tested");
 	doorbell_is_in(&vm, bdfs[0], 0xfff00000, DEFAULT_SIZE);
 	doorbell_is_in(&vm, bdfs[1], 0xfff00000, DEFAULT_SIZE);
@@ -206,7 +206,7 @@ TEST_F_TIMEOUT(backend, relaxable, REFUSED_TIMEOUT)
 	fprintf(file, "0x0000000008000000 0x00000000080fffff msi\n0x00000000ffe80000 0x00000000ffffffff direct-relaxable\n");
 	fclose(file);
 	bind_mount("/tmp/regions", regions);
-	start(&vm, PATCHED, "-S -device vfio-pci,host=%s,x-msi-iova=auto", bdfs[0]);
+	start(&vm, "-S " IGB ",x-msi-iova=auto", bdfs[0]);
 	made(&vm);
 	registered_is(&vm, 0xffd80000, DEFAULT_SIZE);
 	quit(&vm);
@@ -221,9 +221,7 @@ TEST_F_TIMEOUT(qemu, bar, TIMEOUT)
 	struct vm vm;
 
 	NEEDS_EXTENSION();
-	start(&vm, PATCHED, "-trace vfio_listener_region_del -device vfio-pci,host=%s,x-msi-iova=0x3e000000,x-msi-iova-size=128k",
-	      bdfs[0]);
-	expect(&vm, "ready");
+	boot(&vm, "-trace vfio_listener_region_del " IGB ",x-msi-iova=0x3e000000,x-msi-iova-size=128k", bdfs[0]);
 	ask(&vm, "bar 0 0x3e000000", "moved");
 	registered_is(&vm, 0x3e000000, 0x20000);
 	ask(&vm, "bar 3 0x3e004000", "moved");
@@ -242,9 +240,7 @@ TEST_F_TIMEOUT(qemu, bar_cuts, TIMEOUT)
 	struct vm vm;
 
 	NEEDS_EXTENSION();
-	start(&vm, PATCHED, "-trace vfio_listener_region_del -device vfio-pci,host=%s,x-msi-iova=0x3e018000,x-msi-iova-size=64k",
-	      bdfs[0]);
-	expect(&vm, "ready");
+	boot(&vm, "-trace vfio_listener_region_del " IGB ",x-msi-iova=0x3e018000,x-msi-iova-size=64k", bdfs[0]);
 	ask(&vm, "bar 0 0x3e000000", "moved");
 	ask(&vm, "bar 0 0x3e020000", "moved");
 	registered_is(&vm, 0x3e018000, 0x10000);
@@ -257,12 +253,10 @@ TEST_F_TIMEOUT(qemu, bar_cuts, TIMEOUT)
 /* The guest's IOMMU is bypassed at first, for a device that is plugged in later as well. Each has its own container. */
 TEST_F_TIMEOUT(backend, virtio_iommu, TIMEOUT)
 {
-	__u64 address;
 	struct vm vm;
 
 	NEEDS_EXTENSION();
-	start(&vm, PATCHED, PORT " -device virtio-iommu-pci -device vfio-pci,host=%s,x-msi-iova=auto", bdfs[0]);
-	expect(&vm, "ready");
+	boot(&vm, PORT " -device virtio-iommu-pci " IGB ",x-msi-iova=auto", bdfs[0]);
 	ask(&vm, "resv 0x00000000fff00000", "reserved");
 	ask(&vm, native ? "msix" : "test", "1 tested");
 	doorbell_is_in(&vm, bdfs[0], 0xfff00000, DEFAULT_SIZE);
@@ -271,9 +265,7 @@ TEST_F_TIMEOUT(backend, virtio_iommu, TIMEOUT)
 	plug_again(&vm, bdfs[1], "x-msi-iova=0xf0000000");
 	ask(&vm, "rescan", "rescanned");
 	ask(&vm, "msix", "2 tested");
-	address = msix_address(bdfs[1]);
-	if (address < WINDOW_IOVA || address >= WINDOW_IOVA + DEFAULT_SIZE)
-		fail("the MSIs of %s go to 0x%llx", bdfs[1], address);
+	msi_is_in(bdfs[1], WINDOW_IOVA, DEFAULT_SIZE);
 	stop(&vm);
 }
 
@@ -282,8 +274,7 @@ TEST_F_TIMEOUT(backend, hotplug, TIMEOUT)
 	struct vm vm;
 
 	NEEDS_EXTENSION();
-	start(&vm, PATCHED, PORT " -device vfio-pci,host=%s,x-msi-iova=0x%llx", bdfs[0], WINDOW_IOVA);
-	expect(&vm, "ready");
+	boot(&vm, PORT " " IGB ",x-msi-iova=0x%llx", bdfs[0], WINDOW_IOVA);
 	ask(&vm, "msix", "1 tested");
 
 	/* One that asks for another window is refused, and the guest does not suffer. */
@@ -304,8 +295,7 @@ TEST_F_TIMEOUT(backend, hotplug_late, TIMEOUT)
 	struct vm vm;
 
 	NEEDS_EXTENSION();
-	start(&vm, PATCHED, PORT " -device vfio-pci,host=%s", bdfs[0]);
-	expect(&vm, "ready");
+	boot(&vm, PORT " " IGB, bdfs[0]);
 	ask(&vm, "msix", "1 tested");
 	plug_refused(&vm, bdfs[1], "x-msi-iova=0xf0000000", "x-msi-iova=0xf0000000: too late");
 	plug(&vm, bdfs[1], "x-msi-iova=0x08000000");
@@ -323,8 +313,7 @@ TEST_F_TIMEOUT(backend, unplug, TIMEOUT)
 	struct vm vm;
 
 	NEEDS_EXTENSION();
-	start(&vm, PATCHED, "-trace vfio_msi_window_keep " PORT " -device vfio-pci,host=%s", bdfs[0]);
-	expect(&vm, "ready");
+	boot(&vm, "-trace vfio_msi_window_keep " PORT " " IGB, bdfs[0]);
 
 	plug_refused(&vm, bdfs[0], "x-msi-iova=0xf0000000", native ? "error bind device" : "already attached");
 	expect_window(&vm, DEFAULT_IOVA);
@@ -353,9 +342,9 @@ TEST_F_TIMEOUT(backend, askers, REFUSED_TIMEOUT)
 	struct vm vm;
 
 	NEEDS_EXTENSION();
-	start(&vm, PATCHED, "-S -trace vfio_msi_window_* " PORT " -device vfio-pci,host=%s "
-	      "-device vfio-pci,host=%s,bus=empty,addr=0.1,id=hot,x-msi-iova=0xf0000000 "
-	      "-device vfio-pci,host=%s,bus=empty,addr=0.2,id=other,x-msi-iova=auto,x-msi-iova-size=1M", bdfs[0], bdfs[1], bdfs[2]);
+	start(&vm, "-S -trace vfio_msi_window_* " PORT " " IGB
+	      " " IGB ",bus=empty,addr=0.1,id=hot,x-msi-iova=0xf0000000"
+	      " " IGB ",bus=empty,addr=0.2,id=other,x-msi-iova=auto,x-msi-iova-size=1M", bdfs[0], bdfs[1], bdfs[2]);
 	made(&vm);
 	unplug(&vm, "hot");
 	plug_again(&vm, bdfs[1], "addr=0.1");
@@ -377,9 +366,8 @@ TEST_F_TIMEOUT(backend, live_update, TIMEOUT)
 	struct vm vm;
 
 	NEEDS_EXTENSION();
-	start(&vm, PATCHED, "-trace vfio_msi_window_* -object memory-backend-memfd,id=ram,size=256M -machine memory-backend=ram,aux-ram-share=on "
-	      PORT " -device vfio-pci,host=%s,x-msi-iova=auto", bdfs[0]);
-	expect(&vm, "ready");
+	boot(&vm, "-trace vfio_msi_window_* -object memory-backend-memfd,id=ram,size=256M -machine memory-backend=ram,aux-ram-share=on "
+	      PORT " " IGB ",x-msi-iova=auto", bdfs[0]);
 	ask(&vm, "msix", "1 tested");
 	doorbell_is_in(&vm, bdfs[0], 0xfff00000, DEFAULT_SIZE);
 	live_update(&vm);
@@ -402,7 +390,7 @@ TEST_F_TIMEOUT(qemu, no_entry_left, REFUSED_TIMEOUT)
 
 	NEEDS_EXTENSION();
 	write_file(ENTRY_LIMIT, "0");
-	start(&vm, PATCHED, "-device vfio-pci,host=%s,x-msi-iova=auto", bdfs[0]);
+	start(&vm, IGB ",x-msi-iova=auto", bdfs[0]);
 	status = finish(&vm);
 	write_file(ENTRY_LIMIT, "65535");
 	refused(&vm, status, "x-msi-iova=auto", "dma_entry_limit");
@@ -413,8 +401,8 @@ TEST_F_TIMEOUT(qemu, two_qemus, TIMEOUT)
 	struct vm one, two;
 
 	NEEDS_EXTENSION();
-	start(&one, PATCHED, "-device vfio-pci,host=%s,x-msi-iova=0x%llx", bdfs[0], WINDOW_IOVA);
-	start(&two, PATCHED, "-device vfio-pci,host=%s,x-msi-iova=3584M", bdfs[1]);
+	start(&one, IGB ",x-msi-iova=0x%llx", bdfs[0], WINDOW_IOVA);
+	start(&two, IGB ",x-msi-iova=3584M", bdfs[1]);
 	expect(&one, "ready");
 	expect(&two, "ready");
 	ask(&one, "msix", "1 tested");
@@ -465,12 +453,11 @@ TEST_F_TIMEOUT(mediated, window, TIMEOUT)
 	struct vm vm;
 
 	NEEDS_EXTENSION();
-	start(&vm, PATCHED, MEDIATED(MDEV) ",x-msi-iova=auto");
-	expect(&vm, "ready");
+	boot(&vm, MEDIATED(MDEV) ",x-msi-iova=auto");
 	registered_is(&vm, 0xfff00000, DEFAULT_SIZE);
 	stop(&vm);
 	/* As high as can be, but not to the very end, since that is no address. */
-	start(&vm, PATCHED, "-S " MEDIATED(MDEV) ",x-msi-iova=auto,x-msi-iova-size=4G");
+	start(&vm, "-S " MEDIATED(MDEV) ",x-msi-iova=auto,x-msi-iova-size=4G");
 	made(&vm);
 	registered_is(&vm, -(1ULL << 32) - getpagesize(), 1ULL << 32);
 	quit(&vm);
@@ -485,7 +472,7 @@ TEST_F_TIMEOUT(mediated, second_container, REFUSED_TIMEOUT)
 	struct vm vm;
 
 	NEEDS_EXTENSION();
-	start(&vm, PATCHED, "-S -trace vfio_msi_window_* " MEDIATED(MDEV) ",x-msi-iova=64P -device vfio-pci,host=%s,x-msi-iova=auto "
+	start(&vm, "-S -trace vfio_msi_window_* " MEDIATED(MDEV) ",x-msi-iova=64P " IGB ",x-msi-iova=auto "
 	      MEDIATED(MDEV2) ",x-msi-iova=64P", bdfs[0]);
 	made(&vm);
 	quit(&vm);
@@ -564,8 +551,8 @@ TEST_F_TIMEOUT(refused, refused, REFUSED_TIMEOUT)
 
 	NEEDS_EXTENSION();
 	if (variant->first)
-		snprintf(first, sizeof(first), "-device vfio-pci,host=%s,%s", bdfs[1], variant->first);
-	start(&vm, PATCHED, "%s %s -device vfio-pci,host=%s,%s", variant->others ?: "", first, bdfs[0], variant->properties);
+		snprintf(first, sizeof(first), IGB ",%s", bdfs[1], variant->first);
+	start(&vm, "%s %s " IGB ",%s", variant->others ?: "", first, bdfs[0], variant->properties);
 	refuses(&vm, variant->culprit ?: variant->properties, variant->reason);
 }
 
@@ -604,7 +591,7 @@ TEST_F_TIMEOUT(placed, placed, REFUSED_TIMEOUT)
 	struct vm vm;
 
 	NEEDS_EXTENSION();
-	start(&vm, PATCHED, "-S %s -device vfio-pci,host=%s,%s", variant->options, bdfs[0], variant->properties);
+	start(&vm, "-S %s " IGB ",%s", variant->options, bdfs[0], variant->properties);
 	made(&vm);
 	registered_is(&vm, variant->iova, variant->size);
 	quit(&vm);
@@ -637,7 +624,7 @@ TEST_F_TIMEOUT(versatile, default_window, REFUSED_TIMEOUT)
 	struct vm vm;
 
 	NEEDS_QEMU();
-	start_machine(&vm, PATCHED, versatilepb, "-device vfio-pci,host=%s", bdfs[0]);
+	start_machine(&vm, PATCHED, versatilepb, IGB, bdfs[0]);
 	ASSERT_EQ(1, finish(&vm));
 	said(&vm, "memory listener initialization failed: Region versatile.ram: vfio_container_dma_map(");
 }
@@ -647,7 +634,7 @@ TEST_F_TIMEOUT(versatile, window, REFUSED_TIMEOUT)
 	struct vm vm;
 
 	NEEDS_EXTENSION();
-	start_machine(&vm, PATCHED, versatilepb, "-device vfio-pci,host=%s,x-msi-iova=auto", bdfs[0]);
+	start_machine(&vm, PATCHED, versatilepb, IGB ",x-msi-iova=auto", bdfs[0]);
 	made(&vm);
 	registered_is(&vm, 0xfff00000, DEFAULT_SIZE);
 	quit(&vm);

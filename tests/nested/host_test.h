@@ -62,7 +62,8 @@ extern char *const virt[], *const versatilepb[];	/* machines */
 
 void __attribute__((format(printf, 4, 5)))
 start_machine(struct vm *vm, const char *qemu, char *const *machine, const char *fmt, ...);
-#define start(vm, qemu, ...) start_machine(vm, qemu, virt, __VA_ARGS__)
+#define start(vm, ...) start_machine(vm, PATCHED, virt, __VA_ARGS__)
+#define boot(vm, ...) do { start(vm, __VA_ARGS__); expect(vm, "ready"); } while (0)
 void expect(struct vm *vm, const char *wanted);
 void ask(struct vm *vm, const char *word, const char *wanted);
 int finish(struct vm *vm);
@@ -89,7 +90,7 @@ void live_update(struct vm *vm);
 /* The window, as the host sees it: window.c */
 
 bool offers_extension(const char *path);
-__u64 msix_address(const char *bdf);
+void msi_is_in(const char *bdf, __u64 iova, __u64 size);
 void doorbell_is_in(struct vm *vm, const char *bdf, __u64 iova, __u64 size);
 void registered_is(struct vm *vm, __u64 iova, __u64 size);
 void expect_window(struct vm *vm, __u64 iova);
