@@ -80,6 +80,18 @@ static void life(const char *qemu, const char *property, __u64 iova, __u64 size,
 	stop(&vm);
 }
 
+/* A fixture whose variants say which backend QEMU has. */
+#define SELECTS_BACKEND(name) \
+	FIXTURE_SETUP(name) { native = variant->native; } \
+	FIXTURE_TEARDOWN(name) {}
+
+/* One that has nothing else. */
+#define BACKENDS(name) \
+	FIXTURE(name) {}; \
+	FIXTURE_VARIANT(name) { bool native; }; \
+	FIXTURE_VARIANT_ADD(name, legacy) {}; \
+	FIXTURE_VARIANT_ADD(name, iommufd) { .native = true }
+
 FIXTURE(qemu) {
 };
 
@@ -92,25 +104,8 @@ FIXTURE_TEARDOWN(qemu)
 }
 
 /* With QEMU's two backends. */
-FIXTURE(backend) {
-};
-
-FIXTURE_VARIANT(backend) {
-	bool native;
-	const char *lacks;
-};
-
-FIXTURE_VARIANT_ADD(backend, legacy) { .lacks = "lacks VFIO_RESERVED_MSI_IOVA" };
-FIXTURE_VARIANT_ADD(backend, iommufd) { .native = true, .lacks = "lacks IOMMU_IOAS_MSI_WINDOW" };
-
-FIXTURE_SETUP(backend)
-{
-	native = variant->native;
-}
-
-FIXTURE_TEARDOWN(backend)
-{
-}
+BACKENDS(backend);
+SELECTS_BACKEND(backend)
 
 TEST_F_TIMEOUT(qemu, debian, TIMEOUT)
 {
@@ -131,7 +126,7 @@ TEST_F_TIMEOUT(backend, no_extension, REFUSED_TIMEOUT)
 	if (offers_extension(CONTAINER))
 		SKIP(return, "this kernel has VFIO_RESERVED_MSI_IOVA");
 	start(&vm, IGB ",x-msi-iova=auto", bdfs[0]);
-	refuses(&vm, "x-msi-iova=auto", variant->lacks);
+	refuses(&vm, "x-msi-iova=auto", native ? "lacks IOMMU_IOAS_MSI_WINDOW" : "lacks VFIO_RESERVED_MSI_IOVA");
 }
 
 /* The same file, but not with the same behind it: there are no devices in it yet when QEMU looks for a place. */
@@ -415,15 +410,7 @@ TEST_F_TIMEOUT(qemu, two_qemus, TIMEOUT)
 
 /* Devices that the host has no IOMMU for */
 
-FIXTURE(mediated) {
-};
-
-FIXTURE_VARIANT(mediated) {
-	bool native;
-};
-
-FIXTURE_VARIANT_ADD(mediated, legacy) {};
-FIXTURE_VARIANT_ADD(mediated, iommufd) { .native = true };
+BACKENDS(mediated);
 
 static const char *const mdevs[] = { MDEV, MDEV2 };
 
@@ -535,14 +522,7 @@ REFUSED_TOO(second_size, "x-msi-iova=0xf0000000,x-msi-iova-size=64k", "the conta
 REFUSED(automatic_size, "x-msi-iova=auto,x-msi-iova-size=1M", "size 0x10000", .culprit = "x-msi-iova-size=1M",
 	.first = "x-msi-iova=auto,x-msi-iova-size=64k");
 
-FIXTURE_SETUP(refused)
-{
-	native = variant->native;
-}
-
-FIXTURE_TEARDOWN(refused)
-{
-}
+SELECTS_BACKEND(refused)
 
 TEST_F_TIMEOUT(refused, refused, REFUSED_TIMEOUT)
 {
@@ -568,14 +548,7 @@ FIXTURE_VARIANT(placed) {
 	bool native;
 };
 
-FIXTURE_SETUP(placed)
-{
-	native = variant->native;
-}
-
-FIXTURE_TEARDOWN(placed)
-{
-}
+SELECTS_BACKEND(placed)
 
 #define PLACED(name, ...) \
 	FIXTURE_VARIANT_ADD(placed, name) { __VA_ARGS__ }; \
@@ -600,24 +573,8 @@ TEST_F_TIMEOUT(placed, placed, REFUSED_TIMEOUT)
 
 /* A guest with RAM at 128 MiB: QEMU maps all of it, or cannot. */
 
-FIXTURE(versatile) {
-};
-
-FIXTURE_VARIANT(versatile) {
-	bool native;
-};
-
-FIXTURE_VARIANT_ADD(versatile, legacy) {};
-FIXTURE_VARIANT_ADD(versatile, iommufd) { .native = true };
-
-FIXTURE_SETUP(versatile)
-{
-	native = variant->native;
-}
-
-FIXTURE_TEARDOWN(versatile)
-{
-}
+BACKENDS(versatile);
+SELECTS_BACKEND(versatile)
 
 TEST_F_TIMEOUT(versatile, default_window, REFUSED_TIMEOUT)
 {
