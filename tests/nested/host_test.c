@@ -21,7 +21,7 @@
  *    a device that the host has no IOMMU for		mediated.window
  *    and another one in the same QEMU, in two containers	mediated.second_container
  *    on a kernel without the extension			no_extension
- *    QEMU replaces itself					live_update
+ *    QEMU replaces itself, or is replaced			live_update, live_transfer
  *    in iommufd's container				iommufd_container, iommufd_container_late
  *    as many mappings as there can be			no_entry_left
  *    what cannot be is refused in one line		refused.*
@@ -353,19 +353,18 @@ TEST_F_TIMEOUT(backend, askers, REFUSED_TIMEOUT)
 }
 
 /*
- * QEMU replaces itself, and the guest goes on. The new one knows the window, although it did not place it: another window is refused,
- * a device that says "auto" shares it.
+ * Another QEMU takes over, and the guest goes on. The new one knows the window, although it did not place it: another window is
+ * refused, a device that says "auto" shares it.
  */
-TEST_F_TIMEOUT(backend, live_update, TIMEOUT)
+static void update(void (*how)(struct vm *vm))
 {
 	struct vm vm;
 
-	NEEDS_EXTENSION();
 	boot(&vm, "-trace vfio_msi_window_* -object memory-backend-memfd,id=ram,size=256M -machine memory-backend=ram,aux-ram-share=on "
 	      PORT " " IGB ",x-msi-iova=auto", bdfs[0]);
 	ask(&vm, "msix", "1 tested");
 	doorbell_is_in(&vm, bdfs[0], 0xfff00000, DEFAULT_SIZE);
-	live_update(&vm);
+	how(&vm);
 	ask(&vm, "msix", "1 tested");
 	doorbell_is_in(&vm, bdfs[0], 0xfff00000, DEFAULT_SIZE);
 	plug_refused(&vm, bdfs[1], "x-msi-iova=0xf0000000", "x-msi-iova=0xf0000000: the container has its MSI doorbells at 0xfff00000");
@@ -373,6 +372,18 @@ TEST_F_TIMEOUT(backend, live_update, TIMEOUT)
 	stop(&vm);
 	said(&vm, "vfio_msi_window_adopt");
 	said(&vm, "vfio_msi_window_share");
+}
+
+TEST_F_TIMEOUT(backend, live_update, TIMEOUT)
+{
+	NEEDS_EXTENSION();
+	update(live_update);
+}
+
+TEST_F_TIMEOUT(backend, live_transfer, TIMEOUT)
+{
+	NEEDS_EXTENSION();
+	update(live_transfer);
 }
 
 /* It is of containers that are opened from now on. */

@@ -64,6 +64,9 @@ void __attribute__((format(printf, 4, 5)))
 start_machine(struct vm *vm, const char *qemu, char *const *machine, const char *fmt, ...);
 #define start(vm, ...) start_machine(vm, PATCHED, virt, __VA_ARGS__)
 #define boot(vm, ...) do { start(vm, __VA_ARGS__); expect(vm, "ready"); } while (0)
+/* Where QEMU's monitor has another one's socket. */
+#define UNIX_SOCKET	"{'transport':'socket','type':'unix','path':'%s'}"
+void start_successor(struct vm *vm, const struct vm *of, const char *state, const char *cpr);
 void expect(struct vm *vm, const char *wanted);
 void ask(struct vm *vm, const char *word, const char *wanted);
 int finish(struct vm *vm);
@@ -86,6 +89,7 @@ void unplug(struct vm *vm, const char *id);
 void made(struct vm *vm);
 void quit(struct vm *vm);
 void live_update(struct vm *vm);
+void live_transfer(struct vm *vm);
 
 /* The window, as the host sees it: window.c */
 

@@ -41,31 +41,21 @@ static void arguments(struct vm *vm, char *const *words)
 		argument(vm, "%s", *words++);
 }
 
-/* Start QEMU with further options, the words of a string. */
-void start_machine(struct vm *vm, const char *qemu, char *const *machine, const char *fmt, ...)
+/* The program, and its monitor. */
+static void begin(struct vm *vm, const char *qemu)
 {
 	static int number;
-	int console[2], errors[2];
-	char options[2048];
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(options, sizeof(options), fmt, ap);
-	va_end(ap);
 
 	*vm = (struct vm){};
 	snprintf(vm->qmp, sizeof(vm->qmp), "/tmp/qmp-%d-%d", getpid(), number++);
 	argument(vm, "%s", qemu);
-	arguments(vm, always);
 	argument(vm, "-qmp");
 	argument(vm, "unix:%s,server=on,wait=off", vm->qmp);
-	arguments(vm, machine);
-	if (native) {
-		argument(vm, "-object");
-		argument(vm, "iommufd,id=fd");
-	}
-	for (char *word = strtok(options, " "); word; word = strtok(NULL, " "))
-		argument(vm, "%s%s", word, native && !strncmp(word, "vfio-pci,", 9) ? ",iommufd=fd" : "");
+}
+
+static void launch(struct vm *vm)
+{
+	int console[2], errors[2];
 
 	CHECK(!socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, console));
 	CHECK(!pipe2(errors, O_CLOEXEC));
@@ -76,14 +66,48 @@ void start_machine(struct vm *vm, const char *qemu, char *const *machine, const 
 		dup2(console[1], 0);
 		dup2(console[1], 1);
 		dup2(errors[1], 2);
-		execv(qemu, vm->args);
-		dprintf(2, "%s: %s\n", qemu, strerror(errno));
+		execv(vm->args[0], vm->args);
+		dprintf(2, "%s: %s\n", vm->args[0], strerror(errno));
 		_exit(127);
 	}
 	close(console[1]);
 	close(errors[1]);
 	vm->console = console[0];
 	vm->errors = errors[0];
+}
+
+/* Start QEMU with further options, the words of a string. */
+void start_machine(struct vm *vm, const char *qemu, char *const *machine, const char *fmt, ...)
+{
+	char options[2048];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(options, sizeof(options), fmt, ap);
+	va_end(ap);
+
+	begin(vm, qemu);
+	arguments(vm, always);
+	arguments(vm, machine);
+	if (native) {
+		argument(vm, "-object");
+		argument(vm, "iommufd,id=fd");
+	}
+	for (char *word = strtok(options, " "); word; word = strtok(NULL, " "))
+		argument(vm, "%s%s", word, native && !strncmp(word, "vfio-pci,", 9) ? ",iommufd=fd" : "");
+	launch(vm);
+}
+
+/* Another QEMU with the same machine, which waits for one to take over from. */
+void start_successor(struct vm *vm, const struct vm *of, const char *state, const char *cpr)
+{
+	begin(vm, of->args[0]);
+	arguments(vm, of->args + vm->nr_args);
+	argument(vm, "-incoming");
+	argument(vm, "unix:%s", state);
+	argument(vm, "-incoming");
+	argument(vm, "{'channel-type':'cpr','addr':" UNIX_SOCKET "}", cpr);
+	launch(vm);
 }
 
 /* Wait for QEMU's end; its stderr is in vm->line. */

@@ -157,3 +157,22 @@ void live_update(struct vm *vm)
 	WAIT_FOR(is_incoming(vm), 100, "QEMU does not replace itself: %s", qmp(vm, "query-migrate", ""));
 	WAIT_FOR(strstr(qmp(vm, "query-status", ""), "\"running\": true"), 100, "the new QEMU does not run");
 }
+
+/* Another QEMU with the same options takes over, and that runs. */
+void live_transfer(struct vm *vm)
+{
+	static const char state[] = "/tmp/state.socket", cpr[] = "/tmp/cpr.socket";
+	char arguments[512], *reply;
+	struct vm old = *vm;
+
+	start_successor(vm, &old, state, cpr);
+	tell(&old, "migrate-set-parameters", "'mode':'cpr-transfer'");
+	snprintf(arguments, sizeof(arguments), "'channels':[{'channel-type':'main','addr':" UNIX_SOCKET "},{'channel-type':'cpr','addr':" UNIX_SOCKET "}]",
+		 state, cpr);
+	/* The new one listens a while after it was started, and has no monitor before it knows what it gets. */
+	WAIT_FOR(!failed(reply = qmp(&old, "migrate", arguments)), 10, "QEMU says: %s", reply);
+	WAIT_FOR(strstr(qmp(vm, "query-status", ""), "\"running\": true"), 100, "the new QEMU does not run: %s", qmp(&old, "query-migrate", ""));
+	quit(&old);
+	unlink(state);
+	unlink(cpr);
+}
