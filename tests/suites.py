@@ -260,10 +260,12 @@ def tools():
         yield Suite(f"tools/{name}", ["tests/tools/machines", *pairs], needs=(*built, *booting(*kernels)), which=which)
 
 
-def nested(kernel, only="", words=""):
-    """A guest in the guest, with QEMU and with a VMM of our own."""
+def nested(kernel, only="", words="", which=TEST):
+    """A guest in the guest, with QEMU and with a VMM of our own. In one of 13 runs on a busy machine a guest with an IOMMU of its own
+    gets no MSI, although the host does, with any version of the tests: it is on the long list alone."""
     name = f"{kernel}/nested" + (f" {only}" if only else "")
-    return Suite(name, ["sh", "-c", f"exec ./host_test {words}$VFIO_IGB_BDFS"], kernel, share=f"build/nested/{kernel}", machine="nested")
+    more = words if which == LONG else f"-T virtio_iommu {words}"
+    return Suite(name, ["sh", "-c", f"exec ./host_test {more}$VFIO_IGB_BDFS"], kernel, share=f"build/nested/{kernel}", machine="nested", which=which)
 
 
 def table():
@@ -305,6 +307,7 @@ def table():
     suites += lts()
     # In two guests, side by side.
     suites += [nested("stock"), nested("patched", words="-V iommufd "), nested("patched", "iommufd", "-v iommufd ")]
+    suites.append(nested("patched", "virtio-iommu", "-t virtio_iommu ", LONG))
     suites += ours("64k", which=LONG)
     name = "lab/machine intel-iommu"
     suites.append(Suite(name, ["tests/lab/machine", "intel-iommu"], which=LONG, needs=NEEDS[name]))
