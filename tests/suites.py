@@ -303,7 +303,7 @@ def table():
     suites += [model("patched", 20), model("debug", 5, first=1001)]
     suites += [model("patched", 150, first=2001, which=LONG), model("debug", 30, first=3001, which=LONG)]
     suites += [model("patched", 60, machine="gicv2m", which=LONG), model("64k", 60, which=LONG)]
-    suites.append(Suite("check/planted", ["python3", "tests/planted.py"], which=LONG, needs=TREES))
+    suites.append(Suite("check/planted", ["python3", "tests/check/planted.py"], which=LONG, needs=TREES))
     suites += lts()
     # In two guests, side by side.
     suites += [nested("stock"), nested("patched", words="-V iommufd "), nested("patched", "iommufd", "-v iommufd ")]

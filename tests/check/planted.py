@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Every check of tests/check.py notices the mistake that it is for: each is given one, and has to fail and say what.
+"""Every check of this folder notices the mistake that it is for: each is given one, and has to fail and say what.
 
 Prints TAP.  Runs in the tool root.  Mistakes are made in a checkout of the patched tree and in a folder of files, nowhere else.
 """
@@ -12,13 +12,12 @@ import shutil
 import sys
 
 from lab.tree import tree
-from tests import check, tap
-
-TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+from tests import tap
+from tests.check import context, kernel, patches, repository
 
 TYPE1 = "drivers/vfio/vfio_iommu_type1.c"
 HEADER = "include/uapi/linux/vfio.h"
-OURS = f"{check.SELFTESTS}/vfio_reserved_msi_iova_test.c"
+OURS = f"{kernel.SELFTESTS}/vfio_reserved_msi_iova_test.c"
 ANCHOR = "static bool vfio_dma_is_msi("  # what the series adds, with nothing before it that matters
 
 TESTS = []
@@ -37,9 +36,9 @@ class Planted(tree.Tree):
 
     def __init__(self, name, of):
         super().__init__(of.base)
-        self.path = os.path.abspath(f"{check.OUT}/{name}")
+        self.path = os.path.abspath(f"{context.OUT}/{name}")
         tree.remove(self.path)
-        tree.git(TOP, "clone", "-q", "--shared", of.path, self.path)
+        tree.git(context.TOP, "clone", "-q", "--shared", of.path, self.path)
         tree.git(self.path, "config", "user.name", tree.AUTHOR[0])
         tree.git(self.path, "config", "user.email", tree.AUTHOR[1])
 
@@ -47,7 +46,7 @@ class Planted(tree.Tree):
         path = f"{self.path}/{file}"
         with open(path, encoding="utf-8") as stream:
             text = stream.read()
-        assert old in text, f"{file} has no {old!r} any more: correct tests/planted.py"
+        assert old in text, f"{file} has no {old!r} any more: correct tests/check/planted.py"
         tree.write(path, text.replace(old, new, 1))
 
     def new(self, file, text):
@@ -59,96 +58,96 @@ class Planted(tree.Tree):
         tree.git(self.path, "reset", "-q", "--hard")
 
 
-notices = functools.partial(tap.refused, check.Failed)
+notices = functools.partial(tap.refused, context.Failed)
 
 
 @contextlib.contextmanager
 def files(**texts):
     """The repository's files are these."""
-    where = os.path.abspath(f"{check.OUT}/files")
+    where = os.path.abspath(f"{context.OUT}/files")
     tree.remove(where)
     os.makedirs(where)
     for name, text in texts.items():
         tree.write(f"{where}/{name.replace('_', '.')}", text)
-    before = check.tracked
-    check.tracked = lambda: sorted(os.listdir(where))
+    before = context.tracked
+    context.tracked = lambda: sorted(os.listdir(where))
     os.chdir(where)
     try:
         yield
     finally:
-        os.chdir(TOP)
-        check.tracked = before
+        os.chdir(context.TOP)
+        context.tracked = before
 
 
 @planted("shellcheck")
 def shell(_):
     with files(a_sh="#!/bin/bash\nrm $1/*\n"):
-        notices(check.shellcheck, "SC2086")
+        notices(repository.shellcheck, "SC2086")
 
 
 @planted("python")
 def python(_):
     with files(a_py="def f(:\n"):
-        notices(check.python, "a.py")
+        notices(repository.python, "a.py")
 
 
 @planted("spelling")
 def spelling(_):
     with files(a_md="It was re" + "cieved.\n"):
-        notices(check.spelling, "received")
+        notices(repository.spelling, "received")
 
 
 @planted("no kernel source committed")
 def kernel_source(linux):
     with files():
         shutil.copy(f"{linux.pristine}/COPYING", "ours")
-        notices(check.no_kernel_source, "ours")
+        notices(repository.no_kernel_source, "ours")
 
 
 @planted("promises have tests")
 def promises(_):
     with files(README_md="## What is promised\n\n| promise | patch | test |\n| --- | --- | --- |\n| it works | 99 | `of_course` |\n"):
-        notices(check.promises_have_tests, "no patch 99", "of_course")
+        notices(repository.promises_have_tests, "no patch 99", "of_course")
 
 
 @planted("maintainers")
 def maintainers(linux):
     linux.new("nobodys.c", "int nobodys;\n")
-    notices(check.maintainers, "nobodys.c")
+    notices(patches.maintainers, "nobodys.c")
 
 
 @planted("6.12 has the same interface")
 def interface(_):
-    patch = f"{check.OUT}/0001-planted.patch"
-    backport = next(name for name in check.LTS.patch_files() if "Let-user-space-choose" in name)
+    patch = f"{context.OUT}/0001-planted.patch"
+    backport = next(name for name in context.LTS.patch_files() if "Let-user-space-choose" in name)
     with open(backport, encoding="utf-8") as file:
         tree.write(patch, file.read().replace("VFIO_RESERVED_MSI_IOVA\t\t11", "VFIO_RESERVED_MSI_IOVA\t\t12"))
-    files = [patch if name == backport else name for name in check.LTS.patch_files()]
-    check.LTS.patch_files = lambda: files
-    notices(check.same_interface, patch)
-    del check.LTS.patch_files
+    files = [patch if name == backport else name for name in context.LTS.patch_files()]
+    context.LTS.patch_files = lambda: files
+    notices(patches.same_interface, patch)
+    del context.LTS.patch_files
 
 
 @planted("QEMU has the kernel's header")
 def qemu_header(linux):
     linux.edit(HEADER, "relaxable", "relaxed")
-    notices(check.same_header, "relaxed")
+    notices(patches.same_header, "relaxed")
 
 
 @planted("checkpatch")
 def checkpatch(linux):
-    patch = f"{check.OUT}/0001-planted.patch"
+    patch = f"{context.OUT}/0001-planted.patch"
     with open(linux.patch_files()[0], encoding="utf-8") as file:
         tree.write(patch, re.sub(r"^\+(?!\+\+)(.*)$", r"+\1   ", file.read(), count=1, flags=re.MULTILINE))
-    notices(lambda: check.checkpatch(linux, patch), "TRAILING_WHITESPACE")
+    notices(lambda: patches.checkpatch(linux, patch), "TRAILING_WHITESPACE")
 
 
 @planted("checkpatch, QEMU")
 def checkpatch_qemu(_):
-    patch = f"{check.OUT}/0001-planted.patch"
-    with open(check.QEMU.patch_files()[1], encoding="utf-8") as file:
+    patch = f"{context.OUT}/0001-planted.patch"
+    with open(context.QEMU.patch_files()[1], encoding="utf-8") as file:
         tree.write(patch, re.sub(r"^\+(?!\+\+)(.*)$", r"+\1   ", file.read(), count=1, flags=re.MULTILINE))
-    notices(lambda: check.checkpatch_qemu(patch), "trailing whitespace")
+    notices(lambda: patches.checkpatch_qemu(patch), "trailing whitespace")
 
 
 @planted("the code of docs/vmm.md is that of docs/examples")
@@ -157,98 +156,98 @@ def documented_code(_):
         os.makedirs("docs/examples")
         tree.write("docs/examples/vmm.c", "int main(void);\n")
         tree.write("docs/vmm.md", "```c\nint main(void);\n```\n\n```c\nint planted;\n```\n")
-        notices(check.documented_code, "int planted;")
+        notices(repository.documented_code, "int planted;")
 
 
 @planted("kernel-doc")
 def kernel_doc(linux):
     linux.edit("include/linux/iommu.h", " * @base: First IOVA of the region\n", "")
-    notices(lambda: check.kernel_doc("include/linux/iommu.h"), "base")
+    notices(lambda: kernel.kernel_doc("include/linux/iommu.h"), "base")
 
 
 @planted("Sphinx")
 def documentation(linux):
     linux.edit("Documentation/driver-api/vfio.rst", "doorbells live\n" + 33 * "-", "doorbells live\n" + 9 * "-")
-    notices(lambda: check.documentation("Documentation/driver-api/vfio.rst"), "underline too short")
+    notices(lambda: kernel.documentation("Documentation/driver-api/vfio.rst"), "underline too short")
 
 
 @planted("Sphinx, QEMU")
 def documentation_qemu(_):
-    qemu = Planted("planted-qemu", check.QEMU)
-    real, check.QEMU = check.QEMU, qemu
+    qemu = Planted("planted-qemu", context.QEMU)
+    real, context.QEMU = context.QEMU, qemu
     try:
         qemu.new("page.rst", "A page\n=====\n")
-        notices(lambda: check.documentation_qemu("page.rst"), "underline too short")
+        notices(lambda: kernel.documentation_qemu("page.rst"), "underline too short")
     finally:
-        check.QEMU = real
+        context.QEMU = real
         tree.remove(qemu.path)
 
 
 @planted("uapi header in C")
 def header_c(linux):
     linux.edit(HEADER, "\t__u32\tgranule;", "\tu32\tgranule;")
-    notices(lambda: check.header("c", "gcc", "-std=c90"), "u32")
+    notices(lambda: kernel.header("c", "gcc", "-std=c90"), "u32")
 
 
 @planted("uapi header in C++")
 def header_cxx(linux):
     linux.edit(HEADER, "\t__u32\tgranule;", "\t__u32\tclass;")
-    notices(lambda: check.header("c++", "g++", "-std=c++11"), "class")
+    notices(lambda: kernel.header("c++", "g++", "-std=c++11"), "class")
 
 
 @planted("W=1")
 def compiler(linux):
     linux.edit(TYPE1, ANCHOR, "static int planted(int i)\n{\n\tint unused;\n\n\tunused = i;\n\treturn i;\n}\nint planted_too;\n\n" + ANCHOR)
-    notices(lambda: check.compiler_and_sparse(TYPE1), "set but not used")
+    notices(lambda: kernel.compiler_and_sparse(TYPE1), "set but not used")
 
 
 @planted("sparse")
 def sparse(linux):
     linux.edit(TYPE1, ANCHOR, "int planted(int __user *p);\nint planted(int __user *p)\n{\n\treturn *p;\n}\n\n" + ANCHOR)
-    notices(lambda: check.compiler_and_sparse(TYPE1), "dereference of noderef expression")
+    notices(lambda: kernel.compiler_and_sparse(TYPE1), "dereference of noderef expression")
 
 
 @planted("sizeof(struct vfio_dma)")
 def size(linux):
     linux.edit(TYPE1, "\tu8\t\t\ttype;", "\tu64\t\t\ttype;")
-    notices(check.size_of_vfio_dma, "bytes on stock")
+    notices(kernel.size_of_vfio_dma, "bytes on stock")
 
 
 @planted("coccinelle, a script in OCaml")
 def coccinelle(linux):
     linux.edit(TYPE1, ANCHOR, "static bool planted(struct vfio_dma *dma)\n{\n\treturn dma == 0;\n}\n\n" + ANCHOR)
-    notices(lambda: check.coccinelle("null/badzero"), TYPE1)
+    notices(lambda: kernel.coccinelle("null/badzero"), TYPE1)
 
 
 @planted("coccinelle, a script in Python")
 def coccinelle_python(linux):
     linux.edit(TYPE1, ANCHOR, "static void planted(struct vfio_dma *dma)\n{\n\tif (dma)\n\t\tkfree(dma);\n}\n\n" + ANCHOR)
-    notices(lambda: check.coccinelle("free/ifnullfree"), TYPE1)
+    notices(lambda: kernel.coccinelle("free/ifnullfree"), TYPE1)
 
 
 @planted("another compiler: x86")
 def x86(linux):
     linux.edit(TYPE1, ANCHOR, "#ifdef CONFIG_X86\nstatic void planted(void)\n{\n}\n#endif\n" + ANCHOR)
-    notices(lambda: check.other_compiler("x86"), "planted")
+    notices(lambda: kernel.other_compiler("x86"), "planted")
 
 
 @planted("another compiler: 32 bits")
 def arm(linux):
     linux.edit(TYPE1, ANCHOR, "size_t planted(size_t size);\nsize_t planted(size_t size)\n{\n\treturn size >> 40;\n}\n\n" + ANCHOR)
-    notices(lambda: check.other_compiler("arm"), "shift count")
+    notices(lambda: kernel.other_compiler("arm"), "shift count")
 
 
 @planted("selftests")
 def selftests(linux):
     linux.edit(OURS, "\nFIXTURE(", "\nstatic void planted(void)\n{\n}\n\nFIXTURE(")
-    notices(lambda: check.selftests("x86"), "planted")
+    notices(lambda: kernel.selftests("x86"), "planted")
 
 
 @planted("allmodconfig")
 def allmodconfig(linux):
     # Of a configuration that only this kernel has.
     linux.edit(TYPE1, ANCHOR, "#ifdef CONFIG_KASAN\nstatic void planted(void)\n{\n}\n#endif\n" + ANCHOR)
-    notices(check.everything_configured, "planted")
+    notices(kernel.everything_configured, "planted")
 
 
 @planted("every patch builds")
@@ -260,26 +259,26 @@ def every_patch(linux):
     linux.edit(TYPE1, "#error planted\n", "")
     tree.git(linux.path, "commit", "-q", "-a", "-m", "vfio/type1: Mend it")
     linux.base = "planted"
-    tree.remove(f"{check.OUT}/each.planted")  # a clone of what the last run planted
-    notices(lambda: check.every_patch_builds(linux), "Plant a mistake", "#error planted")
+    tree.remove(f"{context.OUT}/each.planted")  # a clone of what the last run planted
+    notices(lambda: patches.every_patch_builds(linux), "Plant a mistake", "#error planted")
 
 
 def main():
-    os.chdir(TOP)
+    os.chdir(context.TOP)
     # What was made of mistakes is newer than the real series' files, and make would take it for made of those.
-    check.OUT = "build/planted"
-    os.makedirs(check.OUT, exist_ok=True)
-    check.LINUX.pristine = os.path.abspath(check.LINUX.pristine)
-    real = check.BOTH
+    context.OUT = "build/planted"
+    os.makedirs(context.OUT, exist_ok=True)
+    context.LINUX.pristine = os.path.abspath(context.LINUX.pristine)
+    real = context.BOTH
     wanted = [(name, function) for name, function in TESTS if not sys.argv[1:] or sys.argv[1] in name]
     print(f"TAP version 13\n1..{len(wanted)}", flush=True)
     linux = Planted("planted", real)
-    linux.pristine, linux.patches = check.LINUX.pristine, check.LINUX.patches
-    check.LINUX = check.BOTH = linux
-    for name in check.SOURCES:
-        for arch in check.CONFIGS:
-            check.prepare(name, arch)
-    check.SOURCES = dict(check.SOURCES, patched=linux.path)
+    linux.pristine, linux.patches = context.LINUX.pristine, context.LINUX.patches
+    context.LINUX = context.BOTH = linux
+    for name in context.SOURCES:
+        for arch in kernel.CONFIGS:
+            kernel.prepare(name, arch)
+    context.SOURCES = dict(context.SOURCES, patched=linux.path)
     failed = 0
     for number, (name, function) in enumerate(wanted, 1):
         linux.clean()

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""This repository's own files."""
+
+import os
+import re
+
+from lab.tree import tree
+from tests.check import context
+from tests.check.context import TOP, Failed, call, interpreted_by, touched_by_series
+
+
+def shellcheck():
+    sourced = [name for name in context.tracked() if name.endswith(".sh")]
+    status, output = call("shellcheck", "-x", *interpreted_by("/bin/bash", "/bin/sh"), *sourced)
+    if status:
+        raise Failed(output)
+
+
+def python():
+    names = {name for name in context.tracked() if name.endswith(".py")} | set(interpreted_by("python3"))
+    for name in sorted(names):
+        with open(name, encoding="utf-8") as file:
+            try:
+                compile(file.read(), name, "exec")
+            except SyntaxError as error:
+                raise Failed(f"{name}: {error}") from error
+
+
+def spelling():
+    # Patches are checkpatch's, with its own dictionary.
+    status, output = call("codespell", "-L", "fro,filp", *(name for name in context.tracked() if not name.startswith("patches/")))
+    if status:
+        raise Failed(output)
+
+
+def no_kernel_source():
+    """Only diffs may hold kernel code: no file in the repository is one of the kernel, under whatever name."""
+    kernels = {line.split()[2] for line in tree.git(context.LINUX.path, "ls-tree", "-r", "base").splitlines()}
+    names = [name for name in context.tracked() if os.path.getsize(name)]
+    for name, blob in zip(names, tree.git(".", "hash-object", "--", *names).split()):
+        if blob in kernels:
+            raise Failed(f"{name} is the kernel's")
+
+
+def promises_have_tests():
+    """The tests that README names for each promise exist, and so do the patches, those of linux-iommufd after an i."""
+    with open("README.md", encoding="utf-8") as file:
+        table = file.read().split("## What is promised", 1)[1].split("\n## ", 1)[0]
+    existing = {}  # what README calls a program -> its tests
+    for name in [f"{context.BOTH.path}/{name}" for name in touched_by_series()] + context.tracked():
+        if name.endswith(("_test.c", "kunit.c")) or "/selftests/iommu/" in name:
+            program = os.path.basename(name).removeprefix("vfio_reserved_msi_").removesuffix("_test.c").removesuffix(".c")
+            with open(name, encoding="utf-8") as file:
+                existing["KUnit" if name.endswith("kunit.c") else program] = re.findall(r"(?:TEST_F(?:_TIMEOUT)?\(\w+, |KUNIT_CASE\()(\w+)", file.read())
+    rows = [line.split("|")[1:-1] for line in table.splitlines() if line.startswith("| ") and not line.startswith("| ---")][1:]
+    numbers = {"": len(context.LINUX.patch_files()), "i": len(context.BOTH.patch_files())}
+    wrong = []
+    for promise, patches, tests in rows:
+        if not tests.strip():
+            wrong.append(f"no test: {promise.strip()}")
+        for series, patch in re.findall(r"(i?)(\d+)", patches):
+            if not 1 <= int(patch) <= numbers[series]:
+                wrong.append(f"no patch {series}{patch}: {promise.strip()}")
+        program = "iova"
+        for named, name in re.findall(r"(\*\w+\*|KUnit)|`([a-z]\w*\*?)`", tests):
+            program = named.strip("*") or program
+            if name and not any(re.fullmatch(name.replace("*", ".*"), test) for test in existing.get(program, ())):
+                wrong.append(f"{program} has no test {name}: {promise.strip()}")
+    if wrong or not rows:
+        raise Failed("\n".join(wrong) or "README has no table of promises")
+
+
+def documented_code():
+    """What docs/vmm.md shows is in docs/examples, which the tests compile and run, line by line."""
+    examples = ""
+    for name in sorted(os.listdir("docs/examples")):
+        with open(f"docs/examples/{name}", encoding="utf-8") as file:
+            examples += file.read()
+    with open("docs/vmm.md", encoding="utf-8") as file:
+        blocks = re.findall(r"^```c\n(.*?)^```$", file.read(), re.MULTILINE | re.DOTALL)
+    missing = [block for block in blocks if block not in examples]
+    if missing or not blocks:
+        raise Failed("\n".join(missing) or "docs/vmm.md shows no code")
