@@ -20,6 +20,8 @@ HEADER = "include/uapi/linux/vfio.h"
 OURS = f"{kernel.SELFTESTS}/vfio_reserved_msi_iova_test.c"
 ANCHOR = "static bool vfio_dma_is_msi("  # what the series adds, with nothing before it that matters
 
+TWO = [TYPE1, "drivers/iommu/dma-iommu.c"]  # several at once, as for the real series
+
 TESTS = []
 
 
@@ -139,7 +141,7 @@ def checkpatch(linux):
     patch = f"{context.OUT}/0001-planted.patch"
     with open(linux.patch_files()[0], encoding="utf-8") as file:
         tree.write(patch, re.sub(r"^\+(?!\+\+)(.*)$", r"+\1   ", file.read(), count=1, flags=re.MULTILINE))
-    notices(lambda: patches.checkpatch(linux, patch), "TRAILING_WHITESPACE")
+    notices(lambda: patches.checkpatch(linux, [patch, *linux.patch_files()[:1]]), f"{patch}:", "TRAILING_WHITESPACE")
 
 
 @planted("checkpatch, QEMU")
@@ -147,7 +149,7 @@ def checkpatch_qemu(_):
     patch = f"{context.OUT}/0001-planted.patch"
     with open(context.QEMU.patch_files()[1], encoding="utf-8") as file:
         tree.write(patch, re.sub(r"^\+(?!\+\+)(.*)$", r"+\1   ", file.read(), count=1, flags=re.MULTILINE))
-    notices(lambda: patches.checkpatch_qemu(patch), "trailing whitespace")
+    notices(lambda: patches.checkpatch_qemu([patch]), "trailing whitespace")
 
 
 @planted("the code of docs/vmm.md is that of docs/examples")
@@ -162,13 +164,13 @@ def documented_code(_):
 @planted("kernel-doc")
 def kernel_doc(linux):
     linux.edit("include/linux/iommu.h", " * @base: First IOVA of the region\n", "")
-    notices(lambda: kernel.kernel_doc("include/linux/iommu.h"), "base")
+    notices(lambda: kernel.kernel_doc(["include/linux/iommu.h"]), "base")
 
 
 @planted("Sphinx")
 def documentation(linux):
     linux.edit("Documentation/driver-api/vfio.rst", "doorbells live\n" + 33 * "-", "doorbells live\n" + 9 * "-")
-    notices(lambda: kernel.documentation("Documentation/driver-api/vfio.rst"), "underline too short")
+    notices(lambda: kernel.documentation(["Documentation/driver-api/vfio.rst"]), "underline too short")
 
 
 @planted("Sphinx, QEMU")
@@ -177,7 +179,7 @@ def documentation_qemu(_):
     real, context.QEMU = context.QEMU, qemu
     try:
         qemu.new("page.rst", "A page\n=====\n")
-        notices(lambda: kernel.documentation_qemu("page.rst"), "underline too short")
+        notices(lambda: kernel.documentation_qemu(["page.rst"]), "underline too short")
     finally:
         context.QEMU = real
         tree.remove(qemu.path)
@@ -186,30 +188,31 @@ def documentation_qemu(_):
 @planted("uapi header in C")
 def header_c(linux):
     linux.edit(HEADER, "\t__u32\tgranule;", "\tu32\tgranule;")
-    notices(lambda: kernel.header("c", "gcc", "-std=c90"), "u32")
+    notices(kernel.header, "u32")
 
 
 @planted("uapi header in C++")
 def header_cxx(linux):
     linux.edit(HEADER, "\t__u32\tgranule;", "\t__u32\tclass;")
-    notices(lambda: kernel.header("c++", "g++", "-std=c++11"), "class")
+    notices(kernel.header, "class")
 
 
 @planted("W=1")
 def compiler(linux):
     linux.edit(TYPE1, ANCHOR, "static int planted(int i)\n{\n\tint unused;\n\n\tunused = i;\n\treturn i;\n}\nint planted_too;\n\n" + ANCHOR)
-    notices(lambda: kernel.compiler_and_sparse(TYPE1), "set but not used")
+    notices(lambda: kernel.compiler_and_sparse(TWO), "set but not used")
 
 
 @planted("sparse")
 def sparse(linux):
     linux.edit(TYPE1, ANCHOR, "int planted(int __user *p);\nint planted(int __user *p)\n{\n\treturn *p;\n}\n\n" + ANCHOR)
-    notices(lambda: kernel.compiler_and_sparse(TYPE1), "dereference of noderef expression")
+    notices(lambda: kernel.compiler_and_sparse(TWO), "dereference of noderef expression")
 
 
 @planted("sizeof(struct vfio_dma)")
 def size(linux):
     linux.edit(TYPE1, "\tu8\t\t\ttype;", "\tu64\t\t\ttype;")
+    kernel.compile_both([TYPE1])
     notices(kernel.size_of_vfio_dma, "bytes on stock")
 
 

@@ -30,23 +30,17 @@ def plan(quick):
         ("QEMU has the kernel's headers", patches.same_header),
     ]
     for base in (LINUX, BOTH) if quick else (LINUX, BOTH, LTS):
-        for patch in base.patch_files():
-            checks.append((f"checkpatch {os.path.relpath(patch, 'patches')}", partial(patches.checkpatch, base, patch)))
-    for patch in QEMU.patch_files():
-        checks.append((f"checkpatch qemu/{os.path.basename(patch)}", partial(patches.checkpatch_qemu, patch)))
-    for file in touched_by_series("A", QEMU):
-        if file.endswith(".rst"):
-            checks.append((f"Sphinx qemu/{file}", partial(kernel.documentation_qemu, file)))
-    for file in touched(".c", ".h"):
-        checks.append((f"kernel-doc {file}", partial(kernel.kernel_doc, file)))
-    for file in touched(".rst"):
-        checks.append((f"Sphinx {file}", partial(kernel.documentation, file)))
-    checks.append(("uapi header in C", partial(kernel.header, "c", "gcc", "-std=c90")))
-    checks.append(("uapi header in C++", partial(kernel.header, "c++", "g++", "-std=c++11")))
+        checks.append((f"checkpatch {base.base}", partial(patches.checkpatch, base, base.patch_files())))
+    checks += [
+        ("checkpatch qemu", partial(patches.checkpatch_qemu, QEMU.patch_files())),
+        ("Sphinx qemu", partial(kernel.documentation_qemu, [name for name in touched_by_series("A", QEMU) if name.endswith(".rst")])),
+        ("Sphinx", partial(kernel.documentation, touched(".rst"))),
+        ("kernel-doc", partial(kernel.kernel_doc, touched(".c", ".h"))),
+        ("uapi header in C and C++", kernel.header),
+    ]
     for name in SOURCES:
         checks.append((f"prepare {name}", partial(kernel.prepare, name, "arm64")))
-    for file in kernel.compiled():
-        checks.append((f"W=1 and sparse {file}", partial(kernel.compiler_and_sparse, file)))
+    checks.append(("W=1 and sparse", partial(kernel.compiler_and_sparse, list(kernel.compiled()))))
     checks.append(("sizeof(struct vfio_dma) as on stock", kernel.size_of_vfio_dma))
     if quick:
         return checks
