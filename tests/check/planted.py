@@ -72,7 +72,7 @@ def files(**texts):
     for name, text in texts.items():
         tree.write(f"{where}/{name.replace('_', '.')}", text)
     before = context.tracked
-    context.tracked = lambda: sorted(os.listdir(where))
+    context.tracked = lambda: sorted(name for name in os.listdir(where) if os.path.isfile(name))
     os.chdir(where)
     try:
         yield
@@ -95,8 +95,10 @@ def python(_):
 
 @planted("spelling")
 def spelling(_):
-    with files(a_md="It was re" + "cieved.\n"):
-        notices(repository.spelling, "received")
+    wrong = "re" + "cieved"
+    patch = f"Subject: It {wrong}\n\nWhy.\n---\n\ndiff --git a/b b/b\n-It {wrong}\n+We {wrong}\n"
+    with files(a_md=f"It was {wrong}.\n", b_patch=patch):
+        notices(repository.spelling, f"a.md:1: {wrong}", f"b.patch:1: {wrong}", f"b.patch:8: {wrong}")
 
 
 @planted("no kernel source committed")
