@@ -262,7 +262,7 @@ def an_order_that_does_not_apply_is_refused(tiny):
 @test
 def a_sender_who_is_nobody_is_refused(_):
     """With the program that `make series` starts, which hands in what the caller's git is configured with."""
-    before = everything_in(f"{TOP}/build/series")
+    before = everything_in(f"{tap.TOP}/build/series")
     name_command, address_command = "git config --global user.name 'Your Name'", "git config --global user.email 'you@example.com'"
     for name, address, version, said in (
         ("", SENDER[1], "14", f": {name_command}"),
@@ -273,11 +273,11 @@ def a_sender_who_is_nobody_is_refused(_):
         configuration = {"GIT_CONFIG_COUNT": "2", "GIT_CONFIG_KEY_0": "user.name", "GIT_CONFIG_VALUE_0": name,
                          "GIT_CONFIG_KEY_1": "user.email", "GIT_CONFIG_VALUE_1": address}
         result = subprocess.run(
-            [f"{TOP}/lab/series/make", "linux", "window", version], env={**os.environ, **configuration}, capture_output=True, text=True, check=False
+            [f"{tap.TOP}/lab/series/make", "linux", "window", version], env={**os.environ, **configuration}, capture_output=True, text=True, check=False
         )
         assert result.returncode == 1 and result.stdout == "", result
         assert result.stderr.endswith(f"{said}\n") and result.stderr.count("\n") == 1, result.stderr
-    assert everything_in(f"{TOP}/build/series") == before
+    assert everything_in(f"{tap.TOP}/build/series") == before
 
 
 # The real postings, of each base: (posting, its mbox, a scratch folder)
