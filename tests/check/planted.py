@@ -279,6 +279,7 @@ def main():
     print(f"TAP version 13\n1..{len(wanted)}", flush=True)
     linux = Planted("planted", real)
     linux.pristine, linux.patches = context.LINUX.pristine, context.LINUX.patches
+    assert linux.parent  # looked up in bases/ once, here; files() goes elsewhere
     context.LINUX = context.BOTH = linux
     for name in context.SOURCES:
         for arch in kernel.CONFIGS:
