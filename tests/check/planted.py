@@ -108,6 +108,16 @@ def kernel_source(linux):
         notices(repository.no_kernel_source, "ours")
 
 
+@planted("licences")
+def licences(_):
+    with files(a_py="# SPDX-" + "License-Identifier: GPL-2.0-only\n", b_c="// SPDX-" + "License-Identifier: MIT\n"):
+        shutil.copytree(f"{context.TOP}/LICENSES", "LICENSES")
+        os.remove("LICENSES/MIT.txt")
+        # Otherwise the files are some that the repository around them ignores.
+        tree.git(".", "init", "-q")
+        notices(repository.licences, "a.py: no copyright", "MIT")
+
+
 @planted("promises have tests")
 def promises(_):
     with files(README_md="## What is promised\n\n| promise | patch | test |\n| --- | --- | --- |\n| it works | 99 | `of_course` |\n"):

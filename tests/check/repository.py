@@ -97,3 +97,10 @@ def documented_code():
     missing = [block for block in blocks if block not in examples]
     if missing or not blocks:
         raise Failed("\n".join(missing) or "docs/vmm.md shows no code")
+
+
+def licences():
+    """Of every file it is known who wrote it and what it may be used for, and the texts are there; see REUSE.toml."""
+    status, output = call("reuse", "lint", "--lines")
+    if status:
+        raise Failed(output)

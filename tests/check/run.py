@@ -23,6 +23,7 @@ def plan(quick):
         ("python", repository.python),
         ("spelling", repository.spelling),
         ("no kernel source committed", repository.no_kernel_source),
+        ("licences", repository.licences),
         ("promises have tests", repository.promises_have_tests),
         ("the code of docs/vmm.md is that of docs/examples", repository.documented_code),
         ("maintainers", patches.maintainers),
