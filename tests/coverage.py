@@ -34,7 +34,8 @@ UNREACHED = "tests/coverage/unreached"
 # (With virtio-iommu there is a reserved region that is no default window. iommufd's containers are met with mock devices.)
 MACHINES = {
     "smmuv3": (
-        "/opt/vfio-selftests/vfio_reserved_msi_*_test -V iommufd_compat_type1 -V iommufd_compat_type1v2", "vfio_iommufd_msi_window_test", "./pin_test", "./resv_test $VFIO_VECTORS_BDF",
+        "/opt/vfio-selftests/vfio_reserved_msi_*_test -V iommufd_compat_type1 -V iommufd_compat_type1v2", "vfio_iommufd_msi_window_test",
+        "./pin_test", "./resv_test $VFIO_VECTORS_BDF",
         *(f"{program} {only}" for program, only in SERIES_OWN.items()),
     ),
     "gicv2m": ("vfio_reserved_msi_fail_nth_test",),

@@ -2,7 +2,7 @@
 """Lists of what is known and why, tests/coverage/unreached and tests/lts-differences:
 
     WHAT
-    	the reason, indented, for all the lines right above it
+        the reason, indented, for all the lines right above it
 """
 
 import re

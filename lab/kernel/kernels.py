@@ -8,7 +8,6 @@
 import sys
 from dataclasses import dataclass
 
-
 # The kernel that comes out, in its build directory.
 IMAGES = {"arm64": "arch/arm64/boot/Image", "x86": "arch/x86/boot/bzImage"}
 

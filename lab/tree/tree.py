@@ -40,6 +40,9 @@ FORMAT = (
     "-O/dev/null"
 ).split()
 
+# The user's own are for work in a tree; what this program does is the same with any.
+SETTINGS = ("core.hooksPath=/dev/null", "i18n.commitEncoding=UTF-8", "i18n.logOutputEncoding=UTF-8", "commit.gpgSign=false", "gc.auto=0")
+
 PATCH = re.compile(r"(?!0000-)\d{4}-.*\.patch$")
 
 
@@ -49,7 +52,7 @@ class TreeError(Exception):
 
 def git(tree, *args, check=True, data=None, **environment):
     result = subprocess.run(
-        ["git", "-c", "core.hooksPath=/dev/null", "-c", "i18n.commitEncoding=UTF-8", "-c", "i18n.logOutputEncoding=UTF-8", "-c", "commit.gpgSign=false", "-c", "gc.auto=0", "-C", tree, *args],
+        ["git", *(word for setting in SETTINGS for word in ("-c", setting)), "-C", tree, *args],
         env=dict(os.environ, **environment), input=data, capture_output=True, text=True, check=False,
     )
     if check and result.returncode:
@@ -329,7 +332,10 @@ class Tree:
         if os.path.exists(self.applying) or self.in_am():
             raise TreeError(f"{self.path} is in the middle of applying patches: finish that, or run 'make tree'")
         if self.in_rebase():
-            raise TreeError(f"{self.path} is in the middle of a git rebase, and what is there is a part of the series: finish it, or give up with\n'git -C {self.path} rebase --abort'")
+            raise TreeError(
+                f"{self.path} is in the middle of a git rebase, and what is there is a part of the series: finish it, or give up with\n"
+                f"'git -C {self.path} rebase --abort'"
+            )
         if git(self.path, "rev-list", "--merges", "base..HEAD").split():
             raise TreeError(f"{self.path} has merge commits; patches are a straight line: git rebase base")
         if git(self.path, "merge-base", "base", "HEAD") != git(self.path, "rev-parse", "base^{commit}"):

@@ -89,8 +89,8 @@ def shell(_):
 
 @planted("python")
 def python(_):
-    with files(a_py="def f(:\n"):
-        notices(repository.python, "a.py")
+    with files(a_py="import os\n"):
+        notices(repository.python, "a.py", "imported but unused")
 
 
 @planted("spelling")
