@@ -118,6 +118,16 @@ def licences(_):
         notices(repository.licences, "a.py: no copyright", "MIT")
 
 
+@planted("links")
+def links(_):
+    page = "# A page\n\n## With `code`, twice\n\n## With `code`, twice\n\n"
+    good = "[this](#with-code-twice-1), [that](b.md#a-page), [there](https://example.com/c.md#nowhere), `[code](c.md)`\n"
+    with files(a_md=page + good, b_md=page):
+        repository.links()
+        tree.write("a.md", page + good + "[gone](c.md) and [no heading](b.md#a-paage)\n")
+        notices(repository.links, "a.md: there is no c.md", "a.md: b.md has no heading for b.md#a-paage")
+
+
 @planted("promises have tests")
 def promises(_):
     with files(README_md="## What is promised\n\n| promise | patch | test |\n| --- | --- | --- |\n| it works | 99 | `of_course` |\n"):

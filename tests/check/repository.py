@@ -101,6 +101,38 @@ def documented_code():
         raise Failed("\n".join(missing) or "docs/vmm.md shows no code")
 
 
+def anchors(page):
+    """What GitHub calls the headings of a page, which has no code blocks any more."""
+    found = []
+    for heading in re.findall(r"^#{1,6} +(.*?)[ #]*$", page, re.MULTILINE):
+        text = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading)
+        slug = re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-")
+        again = sum(1 for other in found if re.sub(r"-\d+$", "", other) == slug)
+        found.append(f"{slug}-{again}" if again else slug)
+    return found
+
+
+def links():
+    """What the pages link to in this repository is there."""
+    names, pages, wrong = set(context.tracked()), {}, []
+    for name in names:
+        if name.endswith(".md"):
+            with open(name, encoding="utf-8") as file:
+                pages[name] = re.sub(r"^(```+).*?^\1$", "", file.read(), flags=re.MULTILINE | re.DOTALL)
+    for name, page in sorted(pages.items()):
+        for target in re.findall(r"\]\(([^)\s]+)[^)]*\)", re.sub(r"`[^`\n]+`", "", page)):
+            path, _, anchor = target.partition("#")
+            file = os.path.normpath(os.path.join(os.path.dirname(name), path)) if path else name
+            if re.match(r"[a-z]+:", target):
+                continue
+            if file not in names and not any(other.startswith(f"{file}/") for other in names):
+                wrong.append(f"{name}: there is no {target}")
+            elif anchor and anchor not in anchors(pages.get(file, "")):
+                wrong.append(f"{name}: {file} has no heading for {target}")
+    if wrong:
+        raise Failed("\n".join(wrong))
+
+
 def licences():
     """Of every file it is known who wrote it and what it may be used for, and the texts are there; see REUSE.toml."""
     status, output = call("reuse", "lint", "--lines")

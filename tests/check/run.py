@@ -24,6 +24,7 @@ def plan(quick):
         ("spelling", repository.spelling),
         ("no kernel source committed", repository.no_kernel_source),
         ("licences", repository.licences),
+        ("links", repository.links),
         ("promises have tests", repository.promises_have_tests),
         ("the code of docs/vmm.md is that of docs/examples", repository.documented_code),
         ("maintainers", patches.maintainers),
