@@ -24,13 +24,9 @@
 
 #include <libvfio.h>
 
-#include "picture.h"
+#include "draw.h"
 
 #define NR_DEVICES	3
-#define RAM_SIZE	((u64)SZ_1G)
-#define WINDOW_IOVA	RAM_SIZE	/* right above the memory */
-#define WINDOW_SIZE	((u64)SZ_1M)
-#define MIDDLE		((u64)SZ_128M)	/* where the default window is on Arm */
 #define COPY_SIZE	((u64)SZ_64K)
 
 static bool plain;
@@ -108,24 +104,6 @@ static u64 raise_msi(struct machine *m, int i)
 	return addr;
 }
 
-/* A picture of the IOVA space, as far as the memory goes and a little further */
-
-#define CELL		((u64)SZ_16M)
-#define NR_CELLS	((RAM_SIZE + SZ_64M) / CELL)
-
-static void draw(enum picture_look ram, u64 window, bool doorbell)
-{
-	static const uint64_t marks[] = { 0, SZ_128M, SZ_256M, SZ_512M, 3UL * SZ_256M, RAM_SIZE };
-	const struct picture_span spans[] = {
-		{ 0, RAM_SIZE - 1, ram },
-		{ window, window + WINDOW_SIZE - 1, doorbell ? PICTURE_DOORBELL : PICTURE_WINDOW },
-	};
-
-	printf("\n");
-	picture_bar(spans, ARRAY_SIZE(spans), CELL, NR_CELLS, marks, ARRAY_SIZE(marks), plain, "     ");
-	printf("\n");
-}
-
 static void say(const char *what, const char *how, bool good)
 {
 	const char *colour = plain ? "" : good ? "\033[32m" : "\033[31m";
@@ -171,7 +149,7 @@ static void show_stock(struct machine *m)
 	ret = __iommu_map(m->iommu, &ram);
 	say_errno("map memory, IOVA 0x00000000 to 0x3fffffff", ret);
 	VFIO_ASSERT_EQ(ret, -EINVAL);
-	draw(PICTURE_WANTED, window_iova(m), false);
+	draw(PICTURE_WANTED, window_iova(m), false, plain);
 	printf("   The window at 0x%08lx is the kernel's choice, and in the way.\n\n", window_iova(m));
 }
 
@@ -215,7 +193,7 @@ static void show_window(struct machine *m)
 		say(line, "ok", true);
 		free(iommu);
 	}
-	draw(PICTURE_MAPPED, WINDOW_IOVA, true);
+	draw(PICTURE_MAPPED, WINDOW_IOVA, true, plain);
 }
 
 /* Returns whether user space can choose the window. */

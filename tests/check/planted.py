@@ -128,6 +128,17 @@ def links(_):
         notices(repository.links, "a.md: there is no c.md", "a.md: b.md has no heading for b.md#a-paage")
 
 
+@planted("pictures")
+def pictures(_):
+    with open("README.md", encoding="utf-8") as file:
+        text = file.read()
+    assert "--------W---" in text
+    with files(README_md=text, letter=text.replace("--------W---", "---------W--")):
+        notices(repository.pictures, "letter shows", "---------W--")
+    with files(README_md=text.replace("##D...", "###D..")):
+        notices(repository.pictures, "README.md shows", "README.md lacks", "###D..")
+
+
 @planted("promises have tests")
 def promises(_):
     with files(README_md="## What is promised\n\n| promise | patch | test |\n| --- | --- | --- |\n| it works | 99 | `of_course` |\n"):

@@ -133,6 +133,37 @@ def links():
         raise Failed("\n".join(wrong))
 
 
+DRAW = """#include "draw.h"
+int main(void)
+{
+	draw(PICTURE_WANTED, MIDDLE, false, true);
+	draw(PICTURE_MAPPED, WINDOW_IOVA, true, true);
+	return 0;
+}
+"""
+
+
+def pictures():
+    """Whatever shows a picture of the demo shows what the demo draws, and README shows all of them."""
+    program = os.path.abspath(f"{context.OUT}/draw")
+    os.makedirs(os.path.dirname(program), exist_ok=True)
+    status, output = call(
+        "gcc", "-Wall", "-Werror", f"-I{TOP}/lab/demo", f"-I{TOP}/tools/vfio-msi", "-o", program, "-x", "c", "-", f"{TOP}/tools/vfio-msi/picture.c", data=DRAW
+    )
+    if status:
+        raise Failed(output)
+    drawn = [[line.strip() for line in picture.splitlines()] for picture in call(program)[1].strip("\n").split("\n\n\n")]
+    scale, seen = drawn[0][0], {}
+    for name in context.tracked():
+        with open(name, encoding="utf-8", errors="replace") as file:
+            lines = [line.strip() for line in file]
+        seen[name] = [lines[n : n + 3] for n, line in enumerate(lines) if line == scale]
+    wrong = [f"{name} shows what the demo does not draw:\n" + "\n".join(picture) for name in seen for picture in seen[name] if picture not in drawn]
+    wrong += ["README.md lacks what the demo draws:\n" + "\n".join(picture) for picture in drawn if picture not in seen["README.md"]]
+    if wrong:
+        raise Failed("\n".join(wrong))
+
+
 def licences():
     """Of every file it is known who wrote it and what it may be used for, and the texts are there; see REUSE.toml."""
     status, output = call("reuse", "lint", "--lines")

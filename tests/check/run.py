@@ -27,6 +27,7 @@ def plan(quick):
         ("links", repository.links),
         ("promises have tests", repository.promises_have_tests),
         ("the code of docs/vmm.md is that of docs/examples", repository.documented_code),
+        ("pictures are what the demo draws", repository.pictures),
         ("maintainers", patches.maintainers),
         ("6.12 has the same interface", patches.same_interface),
         ("QEMU has the kernel's headers", patches.same_header),
