@@ -112,8 +112,10 @@ def split(text, status, suites):
     for number, suite in enumerate(suites):
         before, end = (ends[at] if at < len(ends) else None for at in (number, number + 1))
         printed = text[before.end() : end.start() if end else None] if before else ""
-        # A complaint may be about any of them.
-        ended = int(end[1]) if end and status != 70 else status or 71
+        ended = int(end[1]) if end else 71
+        # A complaint may be about any of them. Whatever else went wrong did so in the one that did not end, or after the last.
+        if status and (status == 70 or not end or suite is suites[-1]):
+            ended = status
         yield suite, printed, ended, float(end[2]) - float(before[2]) if end else 0.0
 
 

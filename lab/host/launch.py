@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Boot the virtual host, run one command in it, and end as the command ended.
 
-Called by lab/run, in the tool root.  Nothing here is written to a temporary
-file: whatever kills this process, QEMU dies with it (lab/in-root's PID
-namespace) and nothing stays behind but the log.
+Called by lab/run, in the tool root.  What QEMU gets is not written to a file:
+whatever kills this process, QEMU dies with it (lab/in-root's PID namespace)
+and nothing stays behind but the log.  Only while the initrd or a device tree
+is being made are there files, in build/lab.
 """
 
 import argparse
