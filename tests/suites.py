@@ -260,12 +260,15 @@ def tools():
         yield Suite(f"tools/{name}", ["tests/tools/machines", *pairs], needs=(*built, *booting(*kernels)), which=which)
 
 
+# In one of 13 runs on a busy machine a guest with an IOMMU of its own gets no MSI, although the host does, with any version of the
+# tests: it is on the long list alone.
+WITHOUT_VIRTIO_IOMMU = "-T virtio_iommu "
+
+
 def nested(kernel, only="", words="", which=TEST):
-    """A guest in the guest, with QEMU and with a VMM of our own. In one of 13 runs on a busy machine a guest with an IOMMU of its own
-    gets no MSI, although the host does, with any version of the tests: it is on the long list alone."""
+    """A guest in the guest, with QEMU and with a VMM of our own."""
     name = f"{kernel}/nested" + (f" {only}" if only else "")
-    more = words if which == LONG else f"-T virtio_iommu {words}"
-    return Suite(name, ["sh", "-c", f"exec ./host_test {more}$VFIO_IGB_BDFS"], kernel, share=f"build/nested/{kernel}", machine="nested", which=which)
+    return Suite(name, ["sh", "-c", f"exec ./host_test {words}$VFIO_IGB_BDFS"], kernel, share=f"build/nested/{kernel}", machine="nested", which=which)
 
 
 def table():
@@ -306,12 +309,13 @@ def table():
     suites.append(Suite("check/planted", ["python3", "tests/check/planted.py"], which=LONG, needs=TREES))
     suites += lts()
     # In two guests, side by side.
-    suites += [nested("stock"), nested("patched", words="-V iommufd "), nested("patched", "iommufd", "-v iommufd ")]
+    for kernel, only, words in (("stock", "", ""), ("patched", "", "-V iommufd "), ("patched", "iommufd", "-v iommufd ")):
+        suites.append(nested(kernel, only, WITHOUT_VIRTIO_IOMMU + words))
     suites.append(nested("patched", "virtio-iommu", "-t virtio_iommu ", LONG))
     # Of QEMU's legacy backend, iommufd's container knows no VFIO_UPDATE_VADDR, which a live update wants; no dma_entry_limit; in other
     # words what is in the way; and no apertures before a device is opened, when QEMU has long chosen a place.
     less = "-T live_update -T live_transfer -T no_entry_left -T default_window -T second_container -V size_too_large -V above_4g "
-    suites.append(nested("compat", words=f"-T virtio_iommu {less}", which=LONG))
+    suites.append(nested("compat", words=WITHOUT_VIRTIO_IOMMU + less, which=LONG))
     suites += ours("64k", which=LONG)
     name = "lab/machine intel-iommu"
     suites.append(Suite(name, ["tests/lab/machine", "intel-iommu"], which=LONG, needs=NEEDS[name]))

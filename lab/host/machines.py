@@ -29,6 +29,9 @@ class RootComplex:
     slot: int  # of the expander on the first root complex; 0: it is the first
 
 
+COMPLEXES = (RootComplex(0x00, 0), RootComplex(0x08, 6), RootComplex(0x10, 7))
+
+
 @dataclass(frozen=True)
 class Machine:
     what: str
@@ -39,7 +42,7 @@ class Machine:
     kvm: bool = False  # has guests of its own
     pair: bool = False  # has two more igbs, in one IOMMU group
     vfio: bool = True  # its devices can be VFIO's
-    complexes: tuple = ()  # empty: COMPLEXES
+    complexes: tuple = COMPLEXES
     overlay: str = ""  # over QEMU's device tree, which it boots with, in the place of UEFI and ACPI
 
 
@@ -58,7 +61,6 @@ ARCHITECTURES = {
     "x86": Architecture("qemu-system-x86_64", "max", "ttyS0"),
 }
 
-COMPLEXES = (RootComplex(0x00, 0), RootComplex(0x08, 6), RootComplex(0x10, 7))
 IGB_PORT_SLOT = 4  # of the root port on the first complex; slot 0 on the others
 EDU_SLOT = 5
 IOMMU_SLOT = 8  # of an IOMMU that is a PCI device
@@ -137,7 +139,7 @@ def igbs(complexes):
 
 def devices(machine):
     """What the guest finds them under in its environment."""
-    found = {"VFIO_IGB_BDFS": igbs(machine.complexes or COMPLEXES), **DEVICES}
+    found = {"VFIO_IGB_BDFS": igbs(machine.complexes), **DEVICES}
     return {**found, **PAIR} if machine.pair else found
 
 
@@ -150,7 +152,7 @@ def options(machine, memory, cpus):
             out += ["-drive", drive]
     if machine.iommu and "{bus}" not in machine.iommu:
         out += ["-device", machine.iommu]
-    for complex_ in machine.complexes or COMPLEXES:
+    for complex_ in machine.complexes:
         bus = "pcie.0"
         port_slot = IGB_PORT_SLOT
         if complex_.slot:

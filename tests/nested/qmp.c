@@ -141,6 +141,11 @@ static bool is_incoming(struct vm *vm)
 	return n > 0 && memmem(command, n, "-incoming", 9);
 }
 
+static bool runs(struct vm *vm)
+{
+	return strstr(qmp(vm, "query-status", ""), "\"running\": true");
+}
+
 /* QEMU replaces itself by one with the same options, and that runs. */
 void live_update(struct vm *vm)
 {
@@ -155,7 +160,7 @@ void live_update(struct vm *vm)
 	tell(vm, "migrate-set-parameters", arguments);
 	tell(vm, "migrate", "'uri':'file:/tmp/cpr'");
 	WAIT_FOR(is_incoming(vm), 100, "QEMU does not replace itself: %s", qmp(vm, "query-migrate", ""));
-	WAIT_FOR(strstr(qmp(vm, "query-status", ""), "\"running\": true"), 100, "the new QEMU does not run");
+	WAIT_FOR(runs(vm), 100, "the new QEMU does not run");
 }
 
 /* Another QEMU with the same options takes over, and that runs. */
@@ -171,7 +176,7 @@ void live_transfer(struct vm *vm)
 		 state, cpr);
 	/* The new one listens a while after it was started, and has no monitor before it knows what it gets. */
 	WAIT_FOR(!failed(reply = qmp(&old, "migrate", arguments)), 10, "QEMU says: %s", reply);
-	WAIT_FOR(strstr(qmp(vm, "query-status", ""), "\"running\": true"), 100, "the new QEMU does not run: %s", qmp(&old, "query-migrate", ""));
+	WAIT_FOR(runs(vm), 100, "the new QEMU does not run: %s", qmp(&old, "query-migrate", ""));
 	quit(&old);
 	unlink(state);
 	unlink(cpr);

@@ -371,12 +371,12 @@ static bool check_backend(const struct backend *backend, const struct group *gro
 		     before.apertures.v[i].last);
 	space_close(&space);
 	without = check_msi_without(backend, group, device, offered);
+	if (!offered)
+		goto out;
 	if (!attach(&space, backend, group, device)) {
 		step(BAD, "attach again", "%s", space.why);
 		goto out;
 	}
-	if (!offered)
-		goto out;
 
 	if (!find_window(group, &before, &window)) {
 		step(BAD, "find a place", "no 1 MiB below 4 GiB is free");
