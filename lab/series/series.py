@@ -55,6 +55,7 @@ class Posting:
     letter: str = "0000-cover-letter.patch"
     changelog: str = "changelog"
     needs: tuple = ()  # postings that come before it, as their names, or all those of another base, as its name
+    ask: str = ""  # what the sender has to find out, a line each
 
     @property
     def sections(self):
@@ -312,6 +313,8 @@ def make(posting, version, sender):
         f"    {out}.mbox    to read (mutt -Rf), and to try (git am, b4 am -m)\n"
         f"    {out}/        the same, a file for each, to send"
     )
+    for line in posting.ask.splitlines():
+        print(f"    before it is sent: {line}")
     return f"{out}.mbox"
 
 

@@ -5,10 +5,12 @@
 Prints TAP.  Runs in the tool root.
 """
 
+import contextlib
 import email
 import email.policy
 import fnmatch
 import functools
+import io
 import mailbox
 import os
 import re
@@ -221,6 +223,15 @@ def a_posting_has_its_own_patches_prefix_and_letter(tiny):
     cover, *patches = made(tiny, "", posting="rest")
     assert [mail["Subject"][:19] for mail in (cover, *patches)] == [f"[RFC PATCH v15 {n}/2]"[:19] for n in range(3)]
     assert '\nBase: v1.0, from Debian\'s package tiny 1.0, with "main: Fix it".\n' in body(cover), body(cover)
+
+
+@test
+def the_sender_is_told_what_to_find_out(tiny):
+    cut(IN_TWO + "ask = whose idea it was\n    which commit it fixes\n")
+    for posting, wanted in (("fixes", []), ("rest", ["whose idea it was", "which commit it fixes"])):
+        with contextlib.redirect_stdout(io.StringIO()) as said:
+            made(tiny, "", posting=posting)
+        assert re.findall("before it is sent: (.*)", said.getvalue()) == wanted, said.getvalue()
 
 
 @test
