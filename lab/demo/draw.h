@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * What the demo draws: the IOVA space, as far as the memory goes and a little further.
- * By itself, so that make check can draw it without a kernel: README shows it.
+ * By itself, so that make check can draw it without a kernel: README shows it, and tests/check/planted.py changes it.
  */
 #ifndef DRAW_H
 #define DRAW_H

@@ -5,6 +5,7 @@ import re
 
 # First lines of reports.  A stack trace alone is no sign: fault injection
 # prints those because a test asked for it, and so do failed allocations.
+# Each has a line in tests/lab/complaints.
 REPORTS = (
     r"-+\[ cut here \]-+",  # WARN and BUG; the message comes next
     r"WARNING: ",  # lockdep, RCU, locks held on the way to user space

@@ -94,7 +94,7 @@ KERNELS = {
     ),
     "lts-stock": Kernel("6.12, unpatched", "lts-stock"),
     "lts": Kernel("6.12 with the backport", "lts"),
-    "lts-debug": Kernel("lts, with all that debug has", "lts", ("base", "debug", "lts-debug"), memory="2G", slow=True),
+    "lts-debug": Kernel("lts, with all that debug has, except mock devices", "lts", ("base", "debug", "lts-debug"), memory="2G", slow=True),
     # With nothing else instrumented the kernel is hardly slower, and nobody else's races are reported.
     "kcsan": Kernel(
         "patched, with KCSAN of what the series changes", "patched", ("base", "kcsan"),

@@ -130,9 +130,7 @@ def main():
     for offered, words in failed:
         print(
             f"bases: {offered.package} {offered.version} needs work: {', '.join(word for word in words if word)}.\n"
-            f"To move the series there: add its suite to bases/linux, if need be; 'make tree' unpacks it and stops at that patch, in the\n"
-            f"middle of git am, in build/tree/linux; it says how to go on. Then 'make test', 'make export', set 'good' in bases/linux to\n"
-            f"{offered.version}, and commit patches/linux and bases/linux.",
+            "CONTRIBUTING.md says how to move the series there, 'If Debian has a newer base'.",
             file=sys.stderr,
         )
     sys.exit(1 if failed else 0)
