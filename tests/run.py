@@ -23,9 +23,12 @@ import time
 
 from tests.suites import BUILDS, DIFFERENCES, ENDED, KNOWN, LEFT_OUT, LONG, LTS, OUT, TEST, Suite, boot, table
 
-# For more than half of its time a guest waits for devices that are being reset, but upstream's programs give each of their tests 30 s
-# of real time, of which some take 8 on an idle machine. Each guest takes up to 2 GB of memory.
-WORKERS = min(3 * len(os.sched_getaffinity(0)) // 2, 8)
+# A guest mostly waits, for devices that are being reset, but not always, and upstream's programs give each of their tests 30 s of
+# real time, of which some take 8 on an idle machine. So there are a few guests, one more when the processors were idle for more than
+# a share of these seconds, and one less when they hardly were. Each guest takes up to 2 GB of memory.
+PROCESSORS = len(os.sched_getaffinity(0))
+FEWEST, MOST = min(3 * PROCESSORS // 2, 8), min(4 * PROCESSORS, 8)
+SECONDS, IDLE, BUSY = 8.0, 0.25, 0.05
 
 
 @dataclasses.dataclass
@@ -195,6 +198,47 @@ def compare(results):
     return verdicts
 
 
+class Guests:
+    """How many may run at once."""
+
+    def __init__(self):
+        self.allowed = FEWEST
+        self.idle, self.total = self.read()
+        self.since = time.monotonic()
+
+    @staticmethod
+    def read():
+        with open("/proc/stat", encoding="ascii") as file:
+            user, nice, system, idle, waiting, *interrupts = map(int, file.readline().split()[1:9])
+        return idle + waiting, sum((user, nice, system, idle, waiting, *interrupts))
+
+    def look(self, running):
+        """Every few seconds, at what the processors did since the last time."""
+        if time.monotonic() - self.since < SECONDS:
+            return
+        idle, total = self.read()
+        share = (idle - self.idle) / (total - self.total)
+        if share > IDLE and running >= self.allowed:
+            self.allowed = min(self.allowed + 1, MOST)
+        elif share < BUSY:
+            self.allowed = max(self.allowed - 1, FEWEST)
+        self.idle, self.total, self.since = idle, total, time.monotonic()
+
+
+def finished(waiting, running):
+    """Runs the units that wait, and yields the results of each."""
+    guests = Guests()
+    futures = set()
+    with concurrent.futures.ThreadPoolExecutor(MOST) as pool:
+        while waiting or futures:
+            guests.look(len(futures))
+            while waiting and len(futures) < guests.allowed:
+                futures.add(pool.submit(run, waiting.pop(0), running))
+            done, futures = concurrent.futures.wait(futures, 1, concurrent.futures.FIRST_COMPLETED)
+            for future in done:
+                yield future.result()
+
+
 def show_progress(running, done, total, stop):
     """Suites take minutes: say every so often what is being waited for."""
     start = time.monotonic()
@@ -218,8 +262,18 @@ def none(wanted, which):
     return f"tests/run: no suite has {' or '.join(wanted)} in its name{more}: tests/run --list"
 
 
+# Suites have the names of the programs that were built.
+PROGRAMS = ("lab/build selftests stock", "lab/build selftests patched")
+
+
+def built():
+    return all(os.path.isdir(command.replace("lab/build ", "build/").replace(" ", "/")) for command in PROGRAMS)
+
+
 def show(wanted, which):
     """The names, for who wants to choose."""
+    if not built():
+        print("tests/run: there are more of them after 'make selftests'", file=sys.stderr)
     suites = chosen(wanted, which)
     if not suites:
         sys.exit(none(wanted, which))
@@ -227,14 +281,10 @@ def show(wanted, which):
         print(f"{suite.name:46} {' on '.join(filter(None, (suite.kernel, suite.machine))) or 'here'}")
 
 
-# Their names are those of the programs that were built.
-PROGRAMS = ("lab/build selftests stock", "lab/build selftests patched")
-
-
 def show_builds(wanted, which):
     """One command a line. The last line is `again` if there may be more suites when they are done."""
     known = all(any(word in suite.name for suite in table() if suite.which == which) for word in wanted or [""])
-    if not (wanted and known) and not all(os.path.isdir(command.replace("lab/build ", "build/").replace(" ", "/")) for command in PROGRAMS):
+    if not (wanted and known) and not built():
         print("\n".join((*PROGRAMS, "again")))
         return
     commands = {command for suite in chosen(wanted, which) for command in suite.builds}
@@ -259,18 +309,17 @@ def main(wanted, which):
         sys.exit(none(wanted, which))
     running, results, stop = {}, {}, threading.Event()
     threading.Thread(target=show_progress, args=(running, results, len(suites), stop), daemon=True).start()
-    with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
-        for future in concurrent.futures.as_completed([pool.submit(run, unit, running) for unit in units(suites)]):
-            for result in future.result():
-                results[result.suite.name] = result
-                if sys.stdout.isatty():
-                    print("\033[K", end="")
-                report(result)
+    for unit in finished(units(suites), running):
+        for result in unit:
+            results[result.suite.name] = result
+            if sys.stdout.isatty():
+                print("\033[K", end="")
+            report(result)
     stop.set()
-    finished = [*results.values(), *compare(results)]
+    everything = [*results.values(), *compare(results)]
     if not wanted:
         print("\nleft out: " + "; ".join(f"{program} ({reason})" for program, reason in LEFT_OUT.items()))
-    passed, failed, skipped = (sum(result.count(outcome) for result in finished) for outcome in ("passed", "failed", "skipped"))
+    passed, failed, skipped = (sum(result.count(outcome) for result in everything) for outcome in ("passed", "failed", "skipped"))
     print(f"\n{passed} passed, {failed} failed, {skipped} skipped")
     sys.exit(1 if failed or not passed else 0)
 
