@@ -276,7 +276,7 @@ def table():
     for script in sorted(glob.glob("tests/lab/*") + glob.glob("tests/tree/*")):
         if os.access(script, os.X_OK) and os.path.isfile(script):
             name = os.path.relpath(script, "tests")
-            suites.append(Suite(name, [script], needs=NEEDS.get(name, booting("patched"))))
+            suites.append(Suite(name, [script], which=LONG if name == "lab/kvm" else TEST, needs=NEEDS.get(name, booting("patched"))))
     suites.append(Suite("check", ["lab/check", "--quick"], needs=TREES))
     suites += tools()
     suites += upstream("stock", "patched")

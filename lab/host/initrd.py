@@ -9,7 +9,7 @@ import tempfile
 # How to get programs for an architecture, in the tool root: a compiler, and a static busybox.
 PROGRAMS = {
     "arm64": ("aarch64-linux-gnu-gcc", "/usr/bin/busybox"),
-    "x86": ("gcc", "/opt/unpacked/amd64/usr/bin/busybox"),
+    "x86": ("x86_64-linux-gnu-gcc", "/opt/unpacked/amd64/usr/bin/busybox"),
 }
 HERE = os.path.dirname(os.path.abspath(__file__))
 INIT = os.path.join(HERE, "..", "guest", "init.c")

@@ -9,6 +9,7 @@ is being made are there files, in build/lab.
 
 import argparse
 import os
+import platform
 import selectors
 import signal
 import socket
@@ -68,6 +69,7 @@ def parse(words):
     # Kernels with KASAN take half a minute to boot, and on a busy host several times that.
     parser.add_argument("--boot-timeout", metavar="SECONDS", type=seconds, default=300.0, help="until COMMAND starts; default: %(default)g")
     parser.add_argument("--icount", action="store_true", help="one CPU whose clock counts instructions")
+    parser.add_argument("--accel", choices=("kvm", "tcg"), help="default: kvm for Arm machines on an Arm host that has /dev/kvm, if KVM can make them")
     parser.add_argument("--append", metavar="ARGS", default="", help="further kernel arguments")
     parser.add_argument("--shell", action="store_true", help="give COMMAND this terminal; the default is a shell")
     options, command = words, []
@@ -80,9 +82,12 @@ def parse(words):
     arch = KERNELS[args.kernel].arch if args.kernel else machines.MACHINES[args.machine].arch if args.machine else "arm64"
     args.kernel = args.kernel or DEFAULTS[arch]
     args.machine = args.machine or machines.default(arch)
+    args.accel = args.accel or ("kvm" if arch == "arm64" and not args.icount and not no_kvm(machines.MACHINES[args.machine]) else "tcg")
     if machines.MACHINES[args.machine].arch != arch:
         kernels = [name for name, kernel in KERNELS.items() if kernel.arch != arch]
         parser.error(f"kernel {args.kernel} is for {arch}, machine {args.machine} is not; its kernels are {', '.join(kernels)}")
+    if args.accel == "kvm" and (why := "KVM counts no instructions" if args.icount else no_kvm(machines.MACHINES[args.machine])):
+        parser.error(f"--accel kvm: {why}")
     if args.shell:
         args.command = command or ["sh", "-l"]
         if not (sys.stdin.isatty() and sys.stdout.isatty()):
@@ -90,6 +95,16 @@ def parse(words):
     elif not command:
         parser.error("no command: write -- COMMAND [ARG...] at the end, or --shell")
     return args
+
+
+def no_kvm(machine):
+    """Why KVM cannot run it here, or nothing."""
+    arch = machines.ARCHITECTURES[machine.arch]
+    if platform.machine() != arch.host:
+        return f"this host is {platform.machine()}, the machine would have to be one of {arch.host}"
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return "there is no /dev/kvm here that may be read and written"
+    return machine.tcg
 
 
 def strings(words):
@@ -173,11 +188,10 @@ class Host:
         fds.append(image)
 
         line = [self.arch.qemu, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
-        line += machines.options(self.machine, memory=KERNELS[args.kernel].memory, cpus=1 if args.icount else 2)
+        line += machines.options(self.machine, KERNELS[args.kernel].memory, 1 if args.icount else 2, args.accel)
         if self.machine.overlay:
             fds.append(memory_file("dtb", device_tree(line, self.machine.overlay)))
             line += ["-dtb", f"/proc/self/fd/{fds[-1]}"]
-        line += ["-accel", "tcg" if args.icount else "tcg,thread=multi"]
         if args.icount:
             line += ["-icount", "shift=0,sleep=off", *self.arch.fine_clock]
         line += ["-kernel", self.kernel, "-initrd", f"/proc/self/fd/{image}"]
@@ -262,9 +276,10 @@ class Host:
         if complaint:
             late = " and time ran out" if self.timed_out else ""
             return EXIT_COMPLAINT, [f"the kernel complained{late}; the console is in {log}:", *complaint]
-        if self.timed_out and not words and self.args.timeout > self.args.boot_timeout:
+        if self.timed_out and not words:
             tail = console.splitlines()[-complaints.SHOWN :]
-            return EXIT_TIMEOUT, [f"the virtual host did not boot within {self.args.boot_timeout:g} s; the console is in {log}, and ends:", *tail]
+            limit = min(self.args.timeout, self.args.boot_timeout)
+            return EXIT_TIMEOUT, [f"the virtual host did not boot within {limit:g} s; the console is in {log}, and ends:", *tail]
         if self.timed_out:
             return EXIT_TIMEOUT, [f"out of time after {self.args.timeout:g} s; the console is in {log}"]
         if len(words) == 3:

@@ -15,6 +15,7 @@ SERIAL, SHARE, SELFTESTS, USR, QEMU = "0x1", "0x2", "0x3", "0xa", "0xb"
 @dataclass(frozen=True)
 class Architecture:
     qemu: str
+    host: str  # as uname calls it
     cpu: str
     console: str
     firmware: tuple = ()
@@ -29,6 +30,7 @@ class RootComplex:
     slot: int  # of the expander on the first root complex; 0: it is the first
 
 
+# One more takes a free slot of pcie.0, see below, and a place in the lists of tests/lab/machine and lab/README.md.
 COMPLEXES = (RootComplex(0x00, 0), RootComplex(0x08, 6), RootComplex(0x10, 7))
 
 
@@ -43,12 +45,14 @@ class Machine:
     pair: bool = False  # has two more igbs, in one IOMMU group
     vfio: bool = True  # its devices can be VFIO's
     complexes: tuple = COMPLEXES
+    tcg: str = ""  # why KVM cannot make it; empty if it can
     overlay: str = ""  # over QEMU's device tree, which it boots with, in the place of UEFI and ACPI
 
 
 ARCHITECTURES = {
     "arm64": Architecture(
         "qemu-system-aarch64",
+        "aarch64",
         "neoverse-n1",
         "ttyAMA0",
         # The variables are thrown away: every run starts from the same firmware.
@@ -58,7 +62,7 @@ ARCHITECTURES = {
         ),
         ("-global", "arm-cpu.cntfrq=1000000000"),
     ),
-    "x86": Architecture("qemu-system-x86_64", "max", "ttyS0"),
+    "x86": Architecture("qemu-system-x86_64", "x86_64", "max", "ttyS0"),
 }
 
 IGB_PORT_SLOT = 4  # of the root port on the first complex; slot 0 on the others
@@ -86,6 +90,7 @@ MACHINES = {
         what="as smmuv3, with GICv2m instead of the ITS",
         board="virt,gic-version=2",
         iommu="arm-smmuv3,primary-bus={bus}",
+        tcg="not every host with GICv3 has a GICv2 for guests",
         # GICv2m does not tell devices apart, which both backends want to be forgiven.
         append="vfio_iommu_type1.allow_unsafe_interrupts=1 iommufd.allow_unsafe_interrupts=1",
     ),
@@ -98,6 +103,7 @@ MACHINES = {
         what="as smmuv3, with EL2 for KVM",
         board="virt,gic-version=3,its=on,virtualization=on",
         iommu="arm-smmuv3,primary-bus={bus}",
+        tcg="most hosts have no EL2 for guests",
         kvm=True,
     ),
     "group": Machine(
@@ -143,10 +149,10 @@ def devices(machine):
     return {**found, **PAIR} if machine.pair else found
 
 
-def options(machine, memory, cpus):
+def options(machine, memory, cpus, accel):
     """QEMU's options for the hardware of a machine."""
     arch = ARCHITECTURES[machine.arch]
-    out = ["-M", machine.board, "-cpu", arch.cpu, "-m", memory, "-smp", str(cpus)]
+    out = ["-M", machine.board, "-accel", accel, "-cpu", "host" if accel == "kvm" else arch.cpu, "-m", memory, "-smp", str(cpus)]
     if not machine.overlay:
         for drive in arch.firmware:
             out += ["-drive", drive]

@@ -25,7 +25,7 @@ STAMP = "/out/lab-stamp"
 
 COMPILERS = {
     "arm64": ("ARCH=arm64", "CROSS_COMPILE=aarch64-linux-gnu-", "CC=ccache aarch64-linux-gnu-gcc"),
-    "x86": ("ARCH=x86_64", "CC=ccache gcc"),
+    "x86": ("ARCH=x86_64", "CROSS_COMPILE=x86_64-linux-gnu-", "CC=ccache x86_64-linux-gnu-gcc"),
     "arm": ("ARCH=arm", "CROSS_COMPILE=arm-linux-gnueabihf-", "CC=ccache arm-linux-gnueabihf-gcc"),
 }
 
