@@ -53,7 +53,13 @@ ARGUMENTS = {"vfio_pci_sriov_uapi_test": "vfio_pci.enable_sriov=1"}
 # iommufd's selftests, and what the series adds to them.
 SERIES_OWN = {"iommufd": "-f iommufd_msi -f vfio_compat_mock_domain", "iommufd_fail_nth": "-f msi_fail_nth"}
 
-LONGEST = ("vfio_pci_driver_test", "fail_nth_test", "/nested", "/nested iommufd", "/model many")
+# What takes minutes is begun first, in this order, so that nothing of it is the last to end, alone. On slow kernels it has a boot of
+# its own beside the rest, if it takes many.
+LONGEST = (
+    "fail_nth_test", "/model many", "vfio_pci_driver_test", "iova_test", "race_test", "/nested", "window_test", "untranslated_test",
+    "domains_test", "/nested iommufd", "lab/complaints", "lab/machine", "tree/mails.py", "check", "tools/machines",
+)
+ALONE = ("fail_nth_test", "/model many")
 
 # Where 6.12 differs from mainline, and why; and what fails on mainline, and why.
 DIFFERENCES = "tests/lts-differences"
@@ -93,7 +99,12 @@ class Suite:
     def alone(self):
         """Whether it has a boot of its own, or a process here. A boot is worth sparing where it takes longer than seconds; what takes
         minutes runs beside the rest."""
-        return not self.slow or self.name.endswith(LONGEST)
+        return not self.slow or self.name.endswith(ALONE)
+
+    @property
+    def rank(self):
+        """Its place in LONGEST, or behind."""
+        return next((place for place, end in enumerate(LONGEST) if self.name.endswith(end)), len(LONGEST))
 
     @property
     def slow(self):
@@ -102,20 +113,23 @@ class Suite:
     @property
     def place(self):
         """Suites with the same one can be run in one boot."""
-        return self.kernel, self.machine, self.append, self.share
+        return self.kernel, self.machine, self.append
 
 
 def boot(suites):
     """The command that runs some with the same place in one boot, where each is followed by a line with its status and with the
     seconds that the guest has been up."""
     first = suites[0]
+    share = os.path.commonpath([suite.share for suite in suites])
     # Not every program that dies ends its last line.
     ended = f"printf '\\n{ENDED} %d %s\\n' $? $(cut -d' ' -f1 /proc/uptime)\n"
-    script = ended + "".join(f"( {shlex.join(suite.command)} )\n{ended}" for suite in suites)
+    script = ended
+    for suite in suites:
+        script += f"( cd {shlex.quote(os.path.join('/mnt', os.path.relpath(suite.share, share)))} && {shlex.join(suite.command)} )\n{ended}"
     # Ten times what it takes on an idle machine; some kernels, with lockdep and KASAN, are several times slower.
     limit = (1800 if first.slow else 900) * len(suites)
     machine = ["--machine", first.machine] if first.machine else []
-    options = ["--kernel", first.kernel, *machine, "--append", first.append, "--share", first.share, "--timeout", str(limit)]
+    options = ["--kernel", first.kernel, *machine, "--append", first.append, "--share", share, "--timeout", str(limit)]
     return ["lab/run", *options, "--", "sh", "-c", f"{script}exit 0"]
 
 
@@ -334,5 +348,4 @@ def table():
     if os.path.exists(f"{OUT}/outside.part"):
         wait = f"until [ -e {OUT}/outside.done ]; do sleep 1; done; cat {OUT}/outside.done"
         suites.append(Suite("setup", ["timeout", "900", "sh", "-c", wait]))
-    # The longest first, so that none of them is the last to end, alone.
-    return sorted(suites, key=lambda suite: not (suite.slow or suite.name.endswith(LONGEST)))
+    return sorted(suites, key=lambda suite: (not suite.slow, suite.rank))
