@@ -36,7 +36,7 @@ err_is() { printf '%s' "$1" | cmp -s - "$work/err"; }
 err_has() { grep -qE -- "$1" "$work/err"; }
 
 # log: the console log lab/run named
-log() { grep -o 'build/logs/[^ ;:]*' "$work/err"; }
+log() { grep -o 'build/logs/[^ ;:,]*' "$work/err"; }
 log_has() { grep -qE -- "$1" "$(log)"; }
 
 finish() {

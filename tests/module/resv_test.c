@@ -279,18 +279,26 @@ static void attach_elsewhere(struct container *c)
 	container_attach(c, 1);
 }
 
-/* Make one allocation fail of those that collecting the groups' regions takes. */
+/* Pages of this order and larger ones fail. */
+#define MIN_ORDER "/sys/kernel/debug/fail_page_alloc/min-order"
+
+/*
+ * Make one allocation fail of those that collecting the groups' regions takes: of objects alone, as now and then a slab wants pages,
+ * and there is one more to count.
+ */
 #define without_memory(fd, nth, call) ({						\
 	bool __injected;								\
 	int __err;									\
 											\
+	VFIO_ASSERT_TRUE(write_file(MIN_ORDER, "16"));					\
 	VFIO_ASSERT_TRUE(filters_set("iommu_get_group_resv_regions", NULL));		\
 	__err = fail_nth(fd, nth, &__injected, call);					\
 	filters_restore();								\
+	VFIO_ASSERT_TRUE(write_file(MIN_ORDER, "1"));					\
 	__err;										\
 })
 
-/* Which of them it is. That the IOMMU driver has none for a region is not noticed, and now and then slabs want pages. */
+/* Which of them it is. That the IOMMU driver has none for a region is not noticed. */
 static int which;
 
 /* How often that failed a call after a detach. */
