@@ -24,8 +24,8 @@ import time
 from tests.suites import BUILDS, DIFFERENCES, ENDED, KNOWN, LEFT_OUT, LONG, LTS, OUT, TEST, Suite, boot, table
 
 # A guest mostly waits, for devices that are being reset, but not always, and upstream's programs give each of their tests 30 s of
-# real time, of which some take 8 on an idle machine. So there are a few guests, one more when the processors were idle for more than
-# a share of these seconds, and one less when they hardly were. Each guest takes up to 2 GB of memory.
+# real time. So there are a few guests, one more when the processors were idle for more than a share of these seconds, and one less
+# when they hardly were. Each guest takes up to 2 GB of memory.
 PROCESSORS = len(os.sched_getaffinity(0))
 FEWEST, MOST = min(3 * PROCESSORS // 2, 8), min(4 * PROCESSORS, 8)
 SECONDS, IDLE, BUSY = 8.0, 0.25, 0.05
