@@ -82,12 +82,13 @@ def parse(words):
     arch = KERNELS[args.kernel].arch if args.kernel else machines.MACHINES[args.machine].arch if args.machine else "arm64"
     args.kernel = args.kernel or DEFAULTS[arch]
     args.machine = args.machine or machines.default(arch)
-    args.accel = args.accel or ("kvm" if arch == "arm64" and not args.icount and not no_kvm(machines.MACHINES[args.machine]) else "tcg")
     if machines.MACHINES[args.machine].arch != arch:
         kernels = [name for name, kernel in KERNELS.items() if kernel.arch != arch]
         parser.error(f"kernel {args.kernel} is for {arch}, machine {args.machine} is not; its kernels are {', '.join(kernels)}")
-    if args.accel == "kvm" and (why := "KVM counts no instructions" if args.icount else no_kvm(machines.MACHINES[args.machine])):
+    why = "KVM counts no instructions" if args.icount else no_kvm(machines.MACHINES[args.machine])
+    if args.accel == "kvm" and why:
         parser.error(f"--accel kvm: {why}")
+    args.accel = args.accel or ("tcg" if why or arch != "arm64" else "kvm")
     if args.shell:
         args.command = command or ["sh", "-l"]
         if not (sys.stdin.isatty() and sys.stdout.isatty()):
