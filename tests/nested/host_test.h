@@ -53,7 +53,7 @@ struct vm {
 	char line[4096];	/* of the console, and at the end what QEMU said */
 	size_t filled;
 	char qmp[32];
-	char *args[MAX_ARGS];	/* NULL after the last, for exec, and for live_update() */
+	char *args[MAX_ARGS];	/* NULL after the last, for exec and live_update() */
 	int nr_args;
 };
 
@@ -66,6 +66,7 @@ start_machine(struct vm *vm, const char *qemu, char *const *machine, const char 
 #define boot(vm, ...) do { start(vm, __VA_ARGS__); expect(vm, "ready"); } while (0)
 /* Where QEMU's monitor has another one's socket. */
 #define UNIX_SOCKET	"{'transport':'socket','type':'unix','path':'%s'}"
+void same_machine(struct vm *vm, const struct vm *of);
 void start_successor(struct vm *vm, const struct vm *of, const char *state, const char *cpr);
 void expect(struct vm *vm, const char *wanted);
 void ask(struct vm *vm, const char *word, const char *wanted);

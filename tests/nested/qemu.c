@@ -98,11 +98,17 @@ void start_machine(struct vm *vm, const char *qemu, char *const *machine, const 
 	launch(vm);
 }
 
-/* Another QEMU with the same machine, which waits for one to take over from. */
-void start_successor(struct vm *vm, const struct vm *of, const char *state, const char *cpr)
+/* The same machine, not started yet. Its monitor is another one, since the other QEMU answers there until the kernel closes it. */
+void same_machine(struct vm *vm, const struct vm *of)
 {
 	begin(vm, of->args[0]);
 	arguments(vm, of->args + vm->nr_args);
+}
+
+/* Another QEMU with the same machine, which waits for one to take over from. */
+void start_successor(struct vm *vm, const struct vm *of, const char *state, const char *cpr)
+{
+	same_machine(vm, of);
 	argument(vm, "-incoming");
 	argument(vm, "unix:%s", state);
 	argument(vm, "-incoming");
@@ -122,8 +128,11 @@ int finish(struct vm *vm)
 
 void died(struct vm *vm)
 {
-	int status = finish(vm);
+	int status;
 
+	/* Said now, because a QEMU that did not end is waited for until the test runs out of time. */
+	printf("# QEMU closed its console or its monitor\n");
+	status = finish(vm);
 	fail("QEMU ended with status %d and said: %s", status, vm->line);
 }
 

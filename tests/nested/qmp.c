@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* QEMU's monitor: devices come and go, QEMU replaces itself. */
-#include <fcntl.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -127,20 +126,6 @@ void quit(struct vm *vm)
 	ends(vm);
 }
 
-static bool is_incoming(struct vm *vm)
-{
-	char path[64], command[4096];
-	ssize_t n;
-	int fd;
-
-	snprintf(path, sizeof(path), "/proc/%d/cmdline", vm->pid);
-	fd = open(path, O_RDONLY);
-	CHECK(fd >= 0);
-	n = read(fd, command, sizeof(command));
-	close(fd);
-	return n > 0 && memmem(command, n, "-incoming", 9);
-}
-
 static bool runs(struct vm *vm)
 {
 	return strstr(qmp(vm, "query-status", ""), "\"running\": true");
@@ -150,16 +135,20 @@ static bool runs(struct vm *vm)
 void live_update(struct vm *vm)
 {
 	char arguments[4096];
+	struct vm new;
 	int n;
 
+	same_machine(&new, vm);
 	tell(vm, "migrate-set-parameters", "'mode':'cpr-exec'");
 	n = sprintf(arguments, "'cpr-exec-command':[");
-	for (char **arg = vm->args; *arg; arg++)
+	for (char **arg = new.args; *arg; arg++)
 		n += sprintf(arguments + n, "'%s',", *arg);
 	sprintf(arguments + n, "'-incoming','file:/tmp/cpr']");
 	tell(vm, "migrate-set-parameters", arguments);
 	tell(vm, "migrate", "'uri':'file:/tmp/cpr'");
-	WAIT_FOR(is_incoming(vm), 100, "QEMU does not replace itself: %s", qmp(vm, "query-migrate", ""));
+	WAIT_FOR(!access(new.qmp, F_OK), 100, "QEMU does not replace itself: %s", qmp(vm, "query-migrate", ""));
+	unlink(vm->qmp);
+	strcpy(vm->qmp, new.qmp);
 	WAIT_FOR(runs(vm), 100, "the new QEMU does not run");
 }
 
