@@ -288,17 +288,25 @@ class Tree:
 
     def apply_patches(self, series, refused):
         files = series.patch_files()
+        if not files:
+            return 0
         with step(f"tree: applying {len(files)} patches of {series.patches}"):
-            for file in files:
-                with open(file, encoding="utf-8", errors="surrogateescape") as stream:
-                    patch = stream.read()
-                result = git(
-                    self.path, "am", "-3", "-q", "--keep-non-patch", "--no-scissors", "--no-gpg-sign", "--committer-date-is-author-date",
-                    check=False, data=patch, GIT_COMMITTER_NAME=AUTHOR[0], GIT_COMMITTER_EMAIL=AUTHOR[1],
-                )
-                if result.returncode:
-                    refused(file, result)
+            # All at once, so that whoever resolves a conflict goes on with those after it by git am --continue.
+            result = git(
+                self.path, "am", "-3", "-q", "--keep-non-patch", "--no-scissors", "--no-gpg-sign", "--committer-date-is-author-date",
+                *map(os.path.abspath, files), check=False, GIT_COMMITTER_NAME=AUTHOR[0], GIT_COMMITTER_EMAIL=AUTHOR[1],
+            )
+            if result.returncode:
+                refused(files[self.stopped_at() - 1], result)
         return len(files)
+
+    def stopped_at(self):
+        """The number of the patch that a git am is at: the first if it does not take that for a patch."""
+        try:
+            with open(f"{self.path}/.git/rebase-apply/next", encoding="utf-8") as file:
+                return int(file.read())
+        except FileNotFoundError:
+            return 1
 
     def starts_with(self, version):
         return f"{version} with {self.parent.patches}" if self.parent else version
@@ -320,7 +328,7 @@ class Tree:
         raise TreeError(
             f"{file} does not apply to {self.starts_with(version)}:\n{indent(result.stdout + result.stderr)}"
             f"The patches before it are commits in {self.path}; this one stopped there in the middle of git am.\n"
-            f"Fix the files it names, then in {self.path}: git add, git am --continue; git am -3 the patches after it; and 'make export'.\n"
+            f"Fix the files it names, then in {self.path}: git add, git am --continue, which goes on with those after it; and 'make export'.\n"
             f"Or correct {file} itself, 'git -C {self.path} am --abort && git -C {self.path} reset --hard base' and 'make tree'."
         )
 

@@ -40,8 +40,9 @@ class Offered(tree.Tree):
         return f"{where}/usr/src/{self.package}.tar.xz", f"{self.package} {self.version}"
 
     def refused(self, file, version, result):
-        """Nobody goes on with it here: that is done in build/tree."""
-        tree.git(self.path, "am", "--abort", check=False)
+        """Nobody goes on with it here: that is done in build/tree. The patches before it stay."""
+        tree.git(self.path, "am", "--quit", check=False)
+        tree.git(self.path, "reset", "-q", "--hard")
         raise Refused(file)
 
 

@@ -239,6 +239,18 @@ def a_patch_that_does_not_apply_is_named_and_can_be_resolved(tiny):
 
 
 @test
+def git_goes_on_with_the_patches_after_a_resolved_one(tiny):
+    edit("patches/tiny/0001-main-change-the-third-line.patch", "-line 3 of", "-line three of")
+    refused(tiny.make, "0001-main-change-the-third-line.patch")
+    edit("build/tree/tiny/main.c", "line 3 of", "first change, resolved, of")
+    tree.git("build/tree/tiny", "add", "-A")
+    tree.git("build/tree/tiny", "am", "--continue")
+    tiny.export()
+    assert b"first change, resolved" in read("patches/tiny/0001-main-change-the-third-line.patch")
+    assert b"second change" in read("build/tree/tiny/main.c") and tiny.patch_files()[1:]
+
+
+@test
 def a_file_that_is_no_patch_is_named(tiny):
     with open("patches/tiny/0003-nonsense.patch", "w", encoding="utf-8") as file:
         file.write("nonsense\n")
