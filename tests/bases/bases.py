@@ -79,11 +79,16 @@ def passed(offered):
     """(whether, in words): our selftests, with its kernel in the place of the patched one."""
     place = f"{TOP}/build/kernel/patched"
     log = f"build/logs/bases-{offered.version}.log"
+    image = f"{offered.path}.out/arch/arm64/boot/Image"
+    before = os.stat(image).st_mtime_ns
+    # Not tests/run, which would first build the patched kernel there.
     status = subprocess.run(
         ["lab/step", f"selftests on {offered.version}", log, "suites", r"^\S.* s  build/", "lab/in-root", "--bind", f"{offered.path}.out", place,
-         "tests/run", "patched/vfio_reserved"],
+         "flock", "build/test.lock", "python3", "tests/run.py", "patched/vfio_reserved"],
         check=False,
     ).returncode
+    if os.stat(image).st_mtime_ns != before:
+        raise tree.TreeError(f"{image} is not what was built of {offered.path} any more: correct tests/bases/bases.py")
     with open(log, encoding="utf-8") as file:
         lines = file.read().splitlines()
     return status == 0, lines[-1] if lines and "passed" in lines[-1] else f"see {log}"
