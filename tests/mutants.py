@@ -342,12 +342,19 @@ def show(number, what, verdict):
     print(f"{number:>3}  {what:70}  {'ok' if verdict.ok else 'FAILED':6}  {verdict.caught}", flush=True)
 
 
-def main(numbers):
+def disagreement():
+    """What the patch and the table say differently, in words; nothing when they agree."""
     with open(PATCH, encoding="utf-8") as file:
         made = {int(number) for number in re.findall(r"^\+.*", file.read(), re.MULTILINE) for number in re.findall(r"MUTANT\((\d+)\)", number)}
     table = {mutant.number for mutant in MUTANTS}
     if made != table or len({mutant.name for mutant in MUTANTS}) != len(MUTANTS):
-        sys.exit(f"mutants: {PATCH} and the table in tests/mutants.py differ: {sorted(made ^ table)}")
+        return f"{PATCH} and the table in tests/mutants.py differ: {sorted(made ^ table)}"
+    return ""
+
+
+def main(numbers):
+    if words := disagreement():
+        sys.exit(f"mutants: {words}")
     chosen = [mutant for mutant in MUTANTS if not numbers or str(mutant.number) in numbers]
     if not chosen:
         sys.exit(f"mutants: no mutant has the number {' or '.join(numbers)}")

@@ -9,6 +9,7 @@ import os
 import re
 
 from lab.tree import tree
+from tests import mutants
 from tests.check import context
 from tests.check.context import TOP, Failed, call, make, no_new_warnings, touched_by_series
 from tests.check.kernel import CONFIGS, DIRECTORIES, MAKE_SELFTESTS, MOCK, configure, remembered
@@ -95,6 +96,15 @@ def same_header():
         differences = list(difflib.unified_diff(*lines, *(f"{series.patches}: {name}" for series, name in headers), n=0, lineterm=""))
         if differences or not lines[0]:
             raise Failed("\n".join(differences) or f"the series does not change {header}")
+
+
+def mutants_apply():
+    """The mistakes that the tests have to notice can still be made, and each of them is in the table."""
+    status, output = call("git", "apply", "--check", f"{TOP}/{mutants.PATCH}", cwd=context.BOTH.path)
+    if status:
+        raise Failed(f"{output}{mutants.PATCH}: its first lines say what to do")
+    if words := mutants.disagreement():
+        raise Failed(words)
 
 
 def build_what_changed(source, changed, known, more):

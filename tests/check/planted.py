@@ -12,7 +12,7 @@ import shutil
 import sys
 
 from lab.tree import tree
-from tests import tap
+from tests import mutants, tap
 from tests.check import context, kernel, patches, repository
 
 TYPE1 = "drivers/vfio/vfio_iommu_type1.c"
@@ -167,6 +167,20 @@ def interface(_):
 def qemu_header(linux):
     linux.edit(HEADER, "relaxable", "relaxed")
     notices(patches.same_header, "relaxed")
+
+
+@planted("mutants apply")
+def mutants_apply(linux):
+    linux.edit(TYPE1, "ret = -EEXIST;", "ret = -EBUSY;")
+    notices(patches.mutants_apply, TYPE1, "mutants.patch")
+
+
+@planted("mutants are in the table")
+def mutants_in_table(_):
+    known = mutants.MUTANTS
+    mutants.MUTANTS = [mutant for mutant in known if mutant.number != known[0].number]
+    notices(patches.mutants_apply, f"[{known[0].number}]")
+    mutants.MUTANTS = known
 
 
 @planted("checkpatch")

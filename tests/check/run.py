@@ -31,6 +31,7 @@ def plan(quick):
         ("maintainers", patches.maintainers),
         ("6.12 has the same interface", patches.same_interface),
         ("QEMU has the kernel's headers", patches.same_header),
+        ("mutants apply", patches.mutants_apply),
     ]
     for base in (LINUX, BOTH) if quick else (LINUX, BOTH, LTS):
         checks.append((f"checkpatch {base.base}", partial(patches.checkpatch, base, base.patch_files())))
