@@ -81,7 +81,10 @@ def measure(kernel):
     figures = {}
     for line in lines[1:]:
         operation, domains, mappings, window, cost = line.split("\t")
-        figures.setdefault(Row(operation, int(domains), int(mappings)), [None, None])[int(window)] = int(cost)
+        row = figures.setdefault(Row(operation, int(domains), int(mappings)), [None, None])
+        if row[int(window)] is not None:
+            raise BenchError(f"bench.c prints a row twice: {line}")
+        row[int(window)] = int(cost)
     return lines[0], figures
 
 

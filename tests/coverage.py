@@ -21,7 +21,7 @@ import sys
 from lab.kernel.kernels import SOURCES
 from lab.tree import tree
 from tests import reasons
-from tests.suites import SERIES_OWN
+from tests.suites import IOMMUFD, own
 
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -38,7 +38,7 @@ TYPE1 = "/opt/vfio-selftests/vfio_reserved_msi_%s_test -V iommufd_compat_type1 -
 # default window. iommufd's containers are met with mock devices.)
 GUESTS = {
     "fail_nth": ("smmuv3", TYPE1 % "f*"),
-    "iova": ("smmuv3", TYPE1 % "i*", "vfio_iommufd_msi_window_test", *(f"{program} {only}" for program, only in SERIES_OWN.items())),
+    "iova": ("smmuv3", TYPE1 % "i*", "vfio_iommufd_msi_window_test", *(shlex.join([program, *own(program)]) for program in IOMMUFD)),
     "others": ("smmuv3", TYPE1 % "[!fi]*", "./pin_test", "./resv_test $VFIO_VECTORS_BDF"),
     "gicv2m": ("gicv2m", "vfio_reserved_msi_fail_nth_test"),
     "virtio-iommu": ("virtio-iommu", "vfio_reserved_msi_iova_test", "vfio_reserved_msi_untranslated_test -t over_resv_region", "./pin_test"),

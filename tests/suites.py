@@ -12,6 +12,7 @@ import fnmatch
 import functools
 import glob
 import os
+import re
 import shlex
 import sys
 
@@ -38,6 +39,7 @@ def booting(*kernels):
 NEEDS = {
     "lab/runner": (),
     "lab/complaints": booting("patched", "debug"),
+    "lab/demo": booting("stock", "patched"),
     "lab/machine intel-iommu": booting("x86-patched"),
     "tree/mails.py": TREES,
     "tree/bases.py": (),
@@ -51,8 +53,8 @@ ENDED = "# tests/run: ended"
 # tests, which takes four fifths of the processor's time if it has pages of 4 KiB.
 ARGUMENTS = {"vfio_pci_sriov_uapi_test": "vfio_pci.enable_sriov=1", "vfio_pci_driver_test": "transparent_hugepage_shmem=always"}
 
-# iommufd's selftests, and what the series adds to them.
-SERIES_OWN = {"iommufd": "-f iommufd_msi -f vfio_compat_mock_domain", "iommufd_fail_nth": "-f msi_fail_nth"}
+# iommufd's selftests.
+IOMMUFD = ("iommufd", "iommufd_fail_nth")
 
 # What takes minutes is begun first, in this order, so that nothing of it is the last to end, alone. On slow kernels it has a boot of
 # its own beside the rest, if it takes many.
@@ -148,9 +150,22 @@ def upstream(before, after, which=TEST):
             yield Suite(f"{kernel}/{program}", [f"./{program}"], kernel, append, f"build/selftests/{before}", compare, which=which)
 
 
+@functools.cache
+def own(program):
+    """The options that leave of one of iommufd's selftests the fixtures that the series adds tests to."""
+    found = set()
+    for name in glob.glob("patches/linux-iommufd/[0-9]*.patch"):
+        with open(name, encoding="utf-8") as file:
+            _, *parts = re.split(r"^diff --git a/(\S+) .*\n", file.read(), flags=re.MULTILINE)
+        for changed, text in zip(parts[::2], parts[1::2]):
+            if changed.endswith(f"/selftests/iommu/{program}.c"):
+                found.update(re.findall(r"^\+TEST_\w+\((\w+),", text, re.MULTILINE))
+    return [word for fixture in sorted(found) for word in ("-f", fixture)]
+
+
 def iommufd(kernel, before=""):
     """Those of iommufd, which make their devices themselves: the kernel's own or, side by side, those of the one before."""
-    for program in SERIES_OWN:
+    for program in IOMMUFD:
         known = about(KNOWN, program)
         if before:
             share = f"build/selftests/{KERNELS[before].selftests}"
@@ -160,7 +175,7 @@ def iommufd(kernel, before=""):
         else:
             # Those of the series alone: the others are stock's, which judge this kernel, too. And where allocations fail, on debug,
             # iommu_mock_device_add(), of stock as well, leaves one behind.
-            yield Suite(f"{kernel}/{program}", [program, *SERIES_OWN[program].split()], kernel)
+            yield Suite(f"{kernel}/{program}", [program, *own(program)], kernel)
 
 
 def window(kernel, machine="", which=TEST, devices="$VFIO_IGB_BDFS", tests=""):
@@ -349,4 +364,7 @@ def table():
     if os.path.exists(f"{OUT}/outside.part"):
         wait = f"until [ -e {OUT}/outside.done ]; do sleep 1; done; cat {OUT}/outside.done; ! grep -q '^not ok' {OUT}/outside.done"
         suites.append(Suite("setup", ["timeout", "900", "sh", "-c", wait]))
+    names = [suite.name for suite in suites]
+    if twice := {name for name in names if names.count(name) > 1}:
+        sys.exit(f"tests/suites.py: two suites have the name {' and '.join(sorted(twice))}: only one of them would be run")
     return sorted(suites, key=lambda suite: (not suite.slow, suite.rank))
