@@ -148,7 +148,8 @@ def every_patch_builds(base):
         if number and key in built:
             continue
         tree.git(source, "checkout", "-q", "-f", "--detach", commit)
-        changed = tree.git(source, "show", "--format=", "--name-only", commit).split()
+        # Of the base all that a patch changes: what else there is need not build.
+        changed = tree.git(source, "diff", "--name-only", *((commit, commits[-1]) if not number else (f"{commit}^", commit))).split()
         try:
             build_what_changed(source, changed, known, more)
         except Failed as failed:
