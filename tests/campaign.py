@@ -50,9 +50,9 @@ exit $status"""
 STEPS = (
     Step("kernels", 55, BUILDS, "done", "(Image|, done$)"),
     Step("coverage", 15, "python3 tests/coverage.py"),
-    Step("mutants", 15, "python3 tests/mutants.py", "boots", "^mutants: .*boots"),
+    Step("mutants", 20, "python3 tests/mutants.py", "boots", "^mutants: .*boots"),
     Step("races", 10, shlex.join(["lab/run", "--kernel", "kcsan", "--timeout", "600", "--", "sh", "-c", RACES]), "tests", "^(not )?ok "),
-    Step("long tests", 30, "tests/run --long", "suites", r"^\S.* s  build/"),
+    Step("long tests", 35, "tests/run --long", "suites", r"^\S.* s  build/"),
 )
 
 

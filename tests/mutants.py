@@ -21,7 +21,7 @@ PATCH = "tests/mutants/mutants.patch"
 SELFTESTS = "build/selftests/patched"
 MODULE = "build/module/mutants"  # the modules of tests/module, and their tests
 RANDOM = "build/model"
-WORKERS = 2  # a guest keeps about one processor busy
+WORKERS = 4  # guests; they wait for devices for half of their time
 
 KUNIT = "kunit"
 IOVA = "vfio_reserved_msi_iova_test"
