@@ -17,6 +17,7 @@ import shlex
 import sys
 
 from lab.kernel.kernels import KERNELS
+from lab.tree import tree
 from tests import reasons
 
 OUT = "build/test"
@@ -154,10 +155,8 @@ def upstream(before, after, which=TEST):
 def own(program):
     """The options that leave of one of iommufd's selftests the fixtures that the series adds tests to."""
     found = set()
-    for name in glob.glob("patches/linux-iommufd/[0-9]*.patch"):
-        with open(name, encoding="utf-8") as file:
-            _, *parts = re.split(r"^diff --git a/(\S+) .*\n", file.read(), flags=re.MULTILINE)
-        for changed, text in zip(parts[::2], parts[1::2]):
+    for patch in tree.Tree("linux-iommufd").patch_files():
+        for changed, text in tree.diffs(patch):
             if changed.endswith(f"/selftests/iommu/{program}.c"):
                 found.update(re.findall(r"^\+TEST_\w+\((\w+),", text, re.MULTILINE))
     return [word for fixture in sorted(found) for word in ("-f", fixture)]

@@ -411,6 +411,13 @@ class Tree:
         return key.hexdigest()
 
 
+def diffs(patch):
+    """What a patch changes: (path, diff) of each file."""
+    with open(patch, encoding="utf-8") as file:
+        _, *parts = re.split(r"^diff --git a/(\S+) .*\n", file.read(), flags=re.MULTILINE)
+    return list(zip(parts[::2], parts[1::2]))
+
+
 def base_field(base, name, default=None):
     """What bases/BASE says, or else what that of the base it is onto does."""
     fields = {}

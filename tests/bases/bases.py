@@ -8,7 +8,6 @@ Called by tests/bases/run in the tool root.
 """
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -53,10 +52,7 @@ class Refused(Exception):
 
     def is_about_selftests(self, files):
         """Neither it nor a patch after it is the kernel's: those are all applied, and selftests for it there are in build/selftests."""
-        changed = []
-        for name in files[files.index(self.file) :]:
-            with open(name, encoding="utf-8") as file:
-                changed += re.findall(r"^diff --git a/(\S+)", file.read(), re.MULTILINE)
+        changed = [name for patch in files[files.index(self.file) :] for name, _ in tree.diffs(patch)]
         return all(name.startswith("tools/testing/selftests/") for name in changed)
 
 

@@ -75,9 +75,7 @@ def changed_lines(text):
 
 def told_to_users(patch):
     """What a patch does to include/uapi and Documentation, line by line."""
-    with open(patch, encoding="utf-8") as file:
-        parts = re.split(r"^diff --git a/(\S+) .*\n", file.read(), flags=re.MULTILINE)
-    texts = [text for name, text in zip(parts[1::2], parts[2::2]) if name.startswith(("include/uapi/", "Documentation/"))]
+    texts = [text for name, text in tree.diffs(patch) if name.startswith(("include/uapi/", "Documentation/"))]
     return [line for text in texts for line in changed_lines(text)]
 
 
