@@ -147,7 +147,8 @@ def every_patch_builds(base):
             continue
         tree.git(source, "checkout", "-q", "-f", "--detach", commit)
         # Of the base all that a patch changes: what else there is need not build.
-        changed = tree.git(source, "diff", "--name-only", *((commit, commits[-1]) if not number else (f"{commit}^", commit))).split()
+        span = (commits[number - 1], commit) if number else (commit, commits[-1])
+        changed = tree.git(source, "diff", "--name-only", *span).split()
         try:
             build_what_changed(source, changed, known, more)
         except Failed as failed:

@@ -53,7 +53,7 @@ struct vm {
 	char line[4096];	/* of the console, and at the end what QEMU said */
 	size_t filled;
 	char qmp[32];
-	char *args[MAX_ARGS];	/* NULL after the last, for exec and live_update() */
+	char *args[MAX_ARGS];	/* NULL after the last, for exec and same_machine() */
 	int nr_args;
 };
 
